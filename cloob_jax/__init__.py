@@ -1,0 +1,1 @@
+"""Contrastive image-text pre-training in JAX: CLOOB, CLIP and relatives."""

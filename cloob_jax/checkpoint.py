@@ -1,0 +1,147 @@
+"""Checkpoints by Orbax: asynchronous, atomic, restorable onto any mesh.
+
+    checkpoints/STEP/params    parameters, running statistics, their average
+    checkpoints/STEP/train     optimiser state and step
+    checkpoints/STEP/data      examples seen, seed, fingerprint of the data
+    checkpoints/STEP/meta      the config and the versions that wrote it
+
+Orbax writes beside and renames, so that a kill at any moment leaves the previous
+checkpoint as the latest.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from cloob_jax.errors import UserError
+from cloob_jax.state import TrainState
+
+_VERSIONS_OF = ("cloob_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
+
+
+class Checkpoints:
+    """The checkpoints of one run; a context manager that waits for what it started."""
+
+    def __init__(self, directory: Path, keep: int = 3):
+        """Opens `directory`, creating it; removes what a killed save left there.
+
+        Args:
+          directory: the run's `checkpoints` folder.
+          keep: how many of the latest stay.
+        """
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        )
+        self._directory = directory.resolve()
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # After an error that is already on its way, a second one would hide it.
+        with contextlib.suppress(UserError):
+            self.wait()
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The step of the latest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, data: dict[str, Any], config: dict) -> None:
+        """Starts to write `state`; returns when it is copied, before it is on disk.
+
+        A step that is there already is left as it is.
+
+        Args:
+          state: may be donated right after.
+          data: the position in the data, JSON.
+          config: for the comparison when the run goes on, JSON.
+
+        Raises:
+          UserError: this or the previous save could not be written.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        versions = {name: metadata.version(name) for name in _VERSIONS_OF}
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(_params_item(state)),  # type: ignore[call-arg]
+            train=ocp.args.StandardSave(_train_item(state)),  # type: ignore[call-arg]
+            data=ocp.args.JsonSave(data),  # type: ignore[call-arg]
+            meta=ocp.args.JsonSave({"config": config, "versions": versions}),  # type: ignore[call-arg]
+        )
+        with self._clear_errors(f"step {step} could not be saved"):
+            self._manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Blocks until what was started is on disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with self._clear_errors("the last save could not be finished"):
+            self._manager.wait_until_finished()
+
+    def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The position in the data and the config that `step` was saved with."""
+        args = ocp.args.Composite(
+            data=ocp.args.JsonRestore(), meta=ocp.args.JsonRestore()
+        )
+        with self._clear_errors(f"step {step} cannot be read"):
+            restored = self._manager.restore(step, args=args)
+        return restored["data"], restored["meta"]["config"]
+
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
+        """The state of `step`, laid out as `abstract` says.
+
+        Args:
+          step: of a complete checkpoint.
+          abstract: shapes, types and shardings; the mesh may differ from the one that
+            saved.
+
+        Raises:
+          UserError: the files are damaged, or hold another model's state.
+        """
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(_params_item(abstract)),  # type: ignore[call-arg]
+            train=ocp.args.StandardRestore(_train_item(abstract)),  # type: ignore[call-arg]
+        )
+        with self._clear_errors(f"step {step} cannot be restored"):
+            restored = self._manager.restore(step, args=args)
+        # Orbax rebuilds containers by their names; the optimiser wants its own types.
+        items = {**restored["params"], **restored["train"]}
+        return jax.tree.map(lambda _, leaf: leaf, abstract, TrainState(**items))
+
+    @contextlib.contextmanager
+    def _clear_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and its storage raise many kinds
+            line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+            try:
+                last = self._manager.latest_step()
+            except OSError:
+                last = None
+            raise UserError(
+                f"{self._directory}: {what}: {line}; is the disk full or read-only? The "
+                f"last complete checkpoint is "
+                f"{'none' if last is None else f'step {last}'}"
+            ) from error
+
+
+def _params_item(state: TrainState) -> dict[str, Any]:
+    return {
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "ema": state.ema,
+    }
+
+
+def _train_item(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "opt_state": state.opt_state}

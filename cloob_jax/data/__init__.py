@@ -1,0 +1,1 @@
+"""Input: sources of pairs, labelled sets, augmentation, order, batches."""

@@ -1,0 +1,90 @@
+"""Labelled pictures in CLIP_benchmark's WebDataset layout, for zero-shot evaluation.
+
+ROOT/test/{nshards.txt,0.tar,...}      members KEY.jpg and KEY.cls
+ROOT/classnames.txt                    one class a line, in the order of the labels
+ROOT/zeroshot_classification_templates.txt      one a line, {c} is the class name
+"""
+
+import dataclasses
+from pathlib import Path
+
+from cloob_jax.data.sources import find_shards
+from cloob_jax.data.tars import TarRecords
+from cloob_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSet:
+    """Pictures with one label each, and the words for the labels."""
+
+    name: str
+    records: TarRecords
+    class_names: list[str]
+    templates: list[str]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, record: int) -> tuple[bytes, int]:
+        """The encoded picture and its label.
+
+        Raises:
+          UserError: the label is no number, or no class has it.
+        """
+        image, text = self.records[record]
+        try:
+            label = int(text)
+            self.class_names[label]
+        except (ValueError, IndexError):
+            shard, key = self.records.name(record)
+            raise UserError(
+                f"{self.name}: {shard}, {key}.cls holds {text[:20]!r}; expected a label "
+                f"from 0 to {len(self.class_names) - 1} (classnames.txt)"
+            ) from None
+        return image, label
+
+    def prompts(self, label: int) -> list[str]:
+        """The class's name in every template."""
+        name = self.class_names[label]
+        return [template.replace("{c}", name) for template in self.templates]
+
+
+def open_set(name: str, root: str, split: str = "test") -> LabelledSet:
+    """Opens `root/split/*.tar` with the words that lie beside it.
+
+    Raises:
+      UserError: a part of the layout is missing or empty, named.
+    """
+    directory = Path(root).expanduser()
+    if not directory.is_dir():
+        raise UserError(
+            f"config.evals.{name}: {directory.resolve()} is no folder; expected "
+            "CLIP_benchmark's WebDataset layout there, with classnames.txt"
+        )
+    class_names = _lines(directory / "classnames.txt", name)
+    templates = _lines(directory / "zeroshot_classification_templates.txt", name)
+    wrong = [template for template in templates if "{c}" not in template]
+    if wrong:
+        raise UserError(f"config.evals.{name}: the template {wrong[0]!r} lacks {{c}}")
+    shards = find_shards(str(directory / split), f"config.evals.{name}")
+    records = TarRecords(shards, companion="cls")
+    if records.faults:
+        fault = records.faults[0]
+        raise UserError(
+            f"config.evals.{name}: {fault.shard} {fault.key}: {fault.reason}; an "
+            "evaluation counts every picture, so mend or replace the shard"
+        )
+    return LabelledSet(name, records, class_names, templates)
+
+
+def _lines(path: Path, name: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"config.evals.{name}: {path} cannot be read: {error}"
+        ) from None
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise UserError(f"config.evals.{name}: {path} is empty")
+    return lines

@@ -1,0 +1,210 @@
+"""From a source to batches, through Grain: shuffled, decoded, cropped, tokenised.
+
+    records -> order.shuffled -> LoadPair (decode, crop, tokenise) -> this host's part
+            -> batches of uint8 images and int32 tokens
+
+A batch also says which records it holds and which were bad, as plain numbers: these
+cross process borders cheaply, and the names are looked up where they are needed.
+"""
+
+import collections
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import NamedSharding
+
+from cloob_jax.data import augment, order
+from cloob_jax.data.labelled import LabelledSet
+from cloob_jax.data.sources import Source
+from cloob_jax.errors import UserError
+from cloob_jax.tokenizer import Tokenizer
+
+HostBatch = dict[str, np.ndarray]
+_MAX_TRIES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPair(grain.transforms.RandomMap):
+    """One record number to one training example, or to a substitute if it is bad.
+
+    A bad record is replaced by another, drawn by the example's own random numbers: one
+    position of the stream stays one example, and the same one on every machine.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
+    image_size: int
+
+    def random_map(self, record: int, rng: np.random.Generator) -> HostBatch:
+        """The example at one position of the stream.
+
+        Returns:
+          `image` uint8 `[h, w, 3]`, `text` int32 `[l]`, `record` the record used,
+          `bad` int64 `[8]` the records that had to be replaced, -1 where none.
+        """
+        bad = np.full(_MAX_TRIES, -1, np.int64)
+        reason = ""
+        for attempt in range(_MAX_TRIES):
+            try:
+                image, text = self.load(record, rng)
+            except augment.BadRecord as error:
+                bad[attempt], reason = record, str(error)
+                record = int(rng.integers(len(self.source)))
+            else:
+                number = np.int64(record)
+                return {"image": image, "text": text, "record": number, "bad": bad}
+        shard, key = self.source.name(int(bad[-1]))
+        raise UserError(
+            f"{_MAX_TRIES} records drawn in a row are bad, the last is {shard} {key}: "
+            f"{reason}; check that config.data.train points to image-caption tars"
+        )
+
+    def load(
+        self, record: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One record's crop and tokens; several captions: one is drawn.
+
+        Raises:
+          augment.BadRecord: the image or the caption cannot be used.
+        """
+        encoded, text = self.source[record]
+        captions = augment.decode_captions(text)
+        image = augment.decode(encoded)
+        caption = captions[rng.integers(len(captions))]
+        crop = augment.random_resized_crop(image, self.image_size, rng)
+        return crop, self.tokenizer(caption)[0]
+
+    def fault(self, record: int) -> str:
+        """Why a record is bad; empty if it is not."""
+        try:
+            self.load(record, np.random.default_rng(0))
+        except augment.BadRecord as error:
+            return str(error)
+        return ""
+
+
+def train_batches(
+    load: LoadPair,
+    *,
+    batch_size: int,
+    examples_seen: int,
+    seed: int,
+    num_workers: int = 0,
+    num_threads: int = 2,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[HostBatch]:
+    """This process's part of each global batch, for ever, from `examples_seen` on.
+
+    Args:
+      load: makes an example of a record number.
+      batch_size: examples of a global batch; `process_count` must divide it.
+      examples_seen: where in the stream to start.
+      seed: of the order and of the crops.
+      num_workers: worker processes; 0 decodes in threads of this process, which is
+        as fast on two or three cores and starts at once.
+      num_threads: threads in each worker, or in this process if there is none.
+      process_index: which of the hosts this is.
+      process_count: how many hosts share the stream.
+    """
+    dataset = order.shuffled(len(load.source), seed).random_map(load)
+    # Sliced after the random map, which is keyed on the position: before it, every host
+    # would draw the same crops.
+    dataset = dataset[examples_seen + process_index :: process_count]
+    batches = dataset.batch(batch_size // process_count, drop_remainder=True)
+    iterable = batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
+    )
+    if num_workers:
+        # Grain reads its absl flags, which nobody has parsed in a notebook or a test.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        options = grain.multiprocessing.MultiprocessingOptions(
+            num_workers=num_workers, per_worker_buffer_size=2
+        )
+        iterable = iterable.mp_prefetch(options, worker_init_fn=_follow_trainer)
+    return iter(iterable)
+
+
+def _follow_trainer(worker_index: int, worker_count: int) -> None:
+    """Makes a worker live exactly as long as the trainer.
+
+    Control-C reaches the workers too, while the trainer still needs them for its last
+    step; and Grain's workers would outlive a trainer that was killed.
+    """
+    del worker_index, worker_count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def labelled_batches(
+    dataset: LabelledSet, *, batch_size: int, image_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pictures in order: images uint8 `[<=b, h, w, 3]`, labels int64 `[<=b]`.
+
+    Raises:
+      UserError: a picture that cannot be decoded; an evaluation leaves none out.
+    """
+    for start in range(0, len(dataset), batch_size):
+        records = range(start, min(start + batch_size, len(dataset)))
+        yield load_labelled(dataset, records, image_size)
+
+
+def load_labelled(
+    dataset: LabelledSet, records: Iterable[int], image_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some pictures, resized for evaluation: uint8 `[b, h, w, 3]`, and their labels.
+
+    Raises:
+      UserError: a picture that cannot be decoded.
+    """
+
+    def load(record: int) -> tuple[np.ndarray, int]:
+        encoded, label = dataset[record]
+        try:
+            image = augment.decode(encoded)
+        except augment.BadRecord as error:
+            shard, key = dataset.records.name(record)
+            raise UserError(f"{dataset.name}: {shard} {key}: {error}") from None
+        return augment.evaluation_resize(image, image_size), label
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        images, labels = zip(*pool.map(load, records), strict=True)
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def place_on_mesh(
+    batches: Iterator[HostBatch], sharding: NamedSharding, ahead: int = 2
+) -> Iterator[tuple[HostBatch, dict[str, jax.Array]]]:
+    """Pairs each host batch with its images and texts on the mesh, some steps ahead.
+
+    Args:
+      batches: this process's parts.
+      sharding: of the global batch.
+      ahead: batches whose transfer is under way while earlier ones are used.
+    """
+    queue: collections.deque = collections.deque()
+    for host in batches:
+        arrays = {
+            name: jax.make_array_from_process_local_data(sharding, host[name])
+            for name in ("image", "text")
+        }
+        queue.append((host, arrays))
+        if len(queue) > ahead:
+            yield queue.popleft()

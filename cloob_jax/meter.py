@@ -1,0 +1,52 @@
+"""How fast a run is, how much of that is waiting for data, and how long it will take."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+_SMOOTHING = 0.95  # of the step time that the estimate of the end rests on
+
+
+class Meter:
+    """Counts steps between two lines of the log."""
+
+    def __init__(self, batch_size: int):
+        """Starts the first interval."""
+        self._batch_size = batch_size
+        self._step_seconds: float | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts a new interval, after a line or after something that is no step."""
+        self._began = self._last = time.monotonic()
+        self._waited, self._steps = 0.0, 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Times the wait for a batch."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def count(self) -> None:
+        """A step has ended."""
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        self._steps += 1
+        if self._step_seconds is None:
+            self._step_seconds = seconds
+        else:
+            self._step_seconds *= _SMOOTHING
+            self._step_seconds += (1 - _SMOOTHING) * seconds
+
+    def read(self) -> dict[str, float]:
+        """The interval so far: images a second, and the share spent waiting."""
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        return {
+            "samples_per_second": self._steps * self._batch_size / elapsed,
+            "data_wait_fraction": self._waited / elapsed,
+        }
+
+    def seconds_left(self, steps: int) -> float:
+        """An estimate of how long `steps` more take."""
+        return steps * (self._step_seconds or 0.0)

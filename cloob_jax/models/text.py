@@ -1,0 +1,77 @@
+"""CLIP's text encoder: a causal transformer, read at the end-of-text token.
+
+Source: `CLIP.encode_text` in `clip/model.py` of github.com/openai/CLIP.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from cloob_jax.models.transformer import (
+    Activation,
+    Transformer,
+    layer_norm,
+    text_block_initializers,
+)
+
+
+class TextEncoder(nn.Module):
+    """Token ids in, one embedding a text out (not normalised)."""
+
+    embed_dim: int
+    context_length: int
+    vocabulary_size: int
+    width: int
+    num_heads: int
+    num_layers: int
+    activation: Activation
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, texts: Int[Array, "b l"]) -> Float[Array, "b d"]:
+        """Encode `context_length` ids a text, float32 out.
+
+        The feature is that of the largest id, which is the end-of-text token in
+        CLIP's vocabulary; what follows it is padding and, the attention being
+        causal, has no influence. A text without that token (one cut off at the
+        end) would be read at its start: the tokenizer must keep it.
+        """
+        if texts.shape[1] != self.context_length:
+            raise ValueError(
+                f"texts have {texts.shape[1]} tokens, "
+                f"this model takes {self.context_length}"
+            )
+        x = nn.Embed(
+            self.vocabulary_size,
+            self.width,
+            dtype=self.dtype,
+            embedding_init=nn.initializers.normal(0.02),
+            name="token_embedding",
+        )(texts)
+        positions = self.param(
+            "positional_embedding",
+            nn.initializers.normal(0.01),
+            (self.context_length, self.width),
+        )
+        x = x + positions[None].astype(self.dtype)
+        x = Transformer(
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            is_causal=True,
+            activation=self.activation,
+            initializers=text_block_initializers(self.width, self.num_layers),
+            dtype=self.dtype,
+            name="transformer",
+        )(x)
+        end_of_text = jnp.argmax(texts, axis=-1)
+        x = jnp.take_along_axis(x, end_of_text[:, None, None], axis=1)[:, 0]
+        # The last norm and matrix are cheap: float32 keeps bfloat16's rounding out
+        # of the embeddings, to which the loss is sensitive.
+        x = layer_norm(jnp.float32, "ln_final")(x)
+        return nn.Dense(
+            self.embed_dim,
+            use_bias=False,
+            kernel_init=nn.initializers.normal(self.width**-0.5),
+            name="projection",
+        )(x)

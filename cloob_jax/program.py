@@ -1,0 +1,212 @@
+"""From a config and a mesh to everything that is compiled.
+
+`train` runs it, and whoever restores a checkpoint restores into its abstract state.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from cloob_jax import models, objectives, optim, sharding, step
+from cloob_jax.errors import UserError
+from cloob_jax.state import TrainState
+
+Embed = Callable[[np.ndarray], np.ndarray]
+_DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled parts of a run, and what they were made of.
+
+    Attributes:
+      model: the encoders.
+      total_steps: of the whole run.
+      schedule: step -> learning rate.
+      abstract_state: shapes, types and shardings of the state.
+      batch_sharding: of `image` and `text`; its mesh is the run's.
+      init: () -> state, a function of the seed alone.
+      train_step: (state, batch) -> (state, metrics), donating the state.
+      embedders: state -> (embed_images, embed_texts), NumPy to NumPy, any number of
+        rows, over all devices.
+    """
+
+    model: models.DualEncoder
+    total_steps: int
+    schedule: optax.Schedule
+    abstract_state: TrainState
+    batch_sharding: NamedSharding
+    init: Callable[[], TrainState]
+    train_step: Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]
+    embedders: Callable[[TrainState], tuple[Embed, Embed]]
+
+
+def build(config: ConfigDict, mesh: Mesh) -> Program:
+    """Puts the parts together; compiles nothing yet.
+
+    Raises:
+      UserError: a value that cannot be meant, by its field's name.
+    """
+    total_steps = num_steps(config)
+    model = _build_model(config)
+    objective = objectives.build(
+        config.objective.name,
+        inv_tau=config.objective.inv_tau,
+        beta=config.objective.beta,
+        form=config.objective.form,
+    )
+    schedule = optim.schedule(
+        config.optim.schedule,
+        learning_rate=config.optim.learning_rate,
+        warmup_steps=config.optim.warmup_steps,
+        total_steps=total_steps,
+        num_cycles=config.optim.num_cycles,
+    )
+    tx = optim.build(
+        schedule,
+        weight_decay=config.optim.weight_decay,
+        b1=config.optim.b1,
+        b2=config.optim.b2,
+        eps=config.optim.eps,
+        grad_clip_norm=config.optim.grad_clip_norm,
+    )
+
+    def init() -> TrainState:
+        images = jnp.zeros((1, model.image_size, model.image_size, 3))
+        texts = jnp.zeros((1, model.context_length), jnp.int32)
+        variables = model.init(jax.random.key(config.seed), images, texts)
+        params = {
+            "model": variables["params"],
+            "objective": objectives.initial_scalars(
+                config.objective.name,
+                inv_tau=config.objective.inv_tau,
+                learn_inv_tau=config.objective.learn_inv_tau,
+            ),
+        }
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=tx.init(params),
+            ema=None if config.optim.ema_decay is None else params,
+        )
+
+    abstract_state = jax.eval_shape(init)
+    shardings = sharding.tree_shardings(abstract_state, mesh)
+    batch_sharding = sharding.batch_sharding(mesh, config.batch_size)
+    jitted_step = jax.jit(
+        functools.partial(
+            step.train_step,
+            model=model,
+            objective=objective,
+            tx=tx,
+            ema_decay=config.optim.ema_decay,
+        ),
+        in_shardings=(shardings, batch_sharding),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+    return Program(
+        model=model,
+        total_steps=total_steps,
+        schedule=schedule,
+        abstract_state=jax.tree.map(_with_sharding, abstract_state, shardings),
+        batch_sharding=batch_sharding,
+        init=jax.jit(init, out_shardings=shardings),
+        train_step=jitted_step,
+        embedders=_embedders(model, shardings, batch_sharding, config.batch_size),
+    )
+
+
+def num_steps(config: ConfigDict) -> int:
+    """The length of the run in steps, from the one of two fields that is given."""
+    steps, examples = config.total_steps, config.total_examples
+    if (steps is None) == (examples is None):
+        raise UserError(
+            f"config.total_steps={steps} and config.total_examples={examples}: give "
+            "exactly one of them; the other stays None"
+        )
+    if config.batch_size < 2:
+        raise UserError(
+            f"config.batch_size={config.batch_size}: a contrastive objective needs at "
+            "least 2 pairs, since the others of the batch are its negatives"
+        )
+    result = steps if examples is None else examples // config.batch_size
+    if result < 1:
+        raise UserError(f"the run has {result} steps; it needs at least one")
+    return result
+
+
+def _build_model(config: ConfigDict) -> models.DualEncoder:
+    if config.model.dtype not in _DTYPES:
+        raise UserError(
+            f"config.model.dtype={config.model.dtype}: expected one of {list(_DTYPES)}"
+        )
+    groups = config.model.bn_groups
+    if groups < 1 or config.batch_size % groups:
+        raise UserError(
+            f"config.model.bn_groups={groups} does not divide "
+            f"config.batch_size={config.batch_size}"
+        )
+    return models.build(
+        config.model.name,
+        image_size=config.data.image_size,
+        dtype=_DTYPES[config.model.dtype],
+        bn_groups=groups,
+    )
+
+
+def _with_sharding(
+    leaf: jax.ShapeDtypeStruct, spec: NamedSharding
+) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec)
+
+
+def _embedders(
+    model: models.DualEncoder,
+    shardings: TrainState,
+    rows: NamedSharding,
+    chunk: int,
+) -> Callable[[TrainState], tuple[Embed, Embed]]:
+    """Embedding functions over all devices that take any number of rows."""
+    whole = sharding.replicated(rows.mesh)
+    weights = shardings.evaluated()
+    images = jax.jit(
+        functools.partial(step.embed_images, model=model),
+        in_shardings=(weights, shardings.batch_stats, rows),
+        out_shardings=whole,
+    )
+    texts = jax.jit(
+        functools.partial(step.embed_texts, model=model),
+        in_shardings=(weights, rows),
+        out_shardings=whole,
+    )
+
+    def in_chunks(function: Callable, inputs: np.ndarray) -> np.ndarray:
+        # All chunks have one shape, so that there is one compilation; the padding of
+        # the last is cut off again.
+        results = []
+        for start in range(0, len(inputs), chunk):
+            part = inputs[start : start + chunk]
+            padding = [(0, chunk - len(part))] + [(0, 0)] * (inputs.ndim - 1)
+            placed = jax.device_put(np.pad(part, padding), rows)
+            results.append(np.asarray(function(placed))[: len(part)])
+        return np.concatenate(results)
+
+    def bind(state: TrainState) -> tuple[Embed, Embed]:
+        params = state.evaluated()
+        embed_images = functools.partial(images, params, state.batch_stats)
+        embed_texts = functools.partial(texts, params)
+        return (
+            functools.partial(in_chunks, embed_images),
+            functools.partial(in_chunks, embed_texts),
+        )
+
+    return bind

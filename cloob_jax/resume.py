@@ -1,0 +1,95 @@
+"""Going on where a run was: the position in the data, and what must not have changed."""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cloob_jax.checkpoint import Checkpoints
+from cloob_jax.data.sources import Source
+from cloob_jax.errors import UserError
+from cloob_jax.program import Program
+from cloob_jax.state import TrainState
+
+# Fields that may change between two parts of a run, since no state depends on them:
+# where the data lies (its fingerprint is compared), and what is shown or kept.
+_FREE = (
+    "checkpoint_steps",
+    "data.max_bad_fraction",
+    "data.num_threads",
+    "data.num_workers",
+    "data.shapes",
+    "data.train",
+    "eval_steps",
+    "evals",
+    "keep_checkpoints",
+    "log_steps",
+    "mesh",
+)
+
+
+def position(config: ConfigDict, source: Source, examples_seen: int) -> dict[str, Any]:
+    """What fixes the next example: saved with the state, compared when going on."""
+    return {
+        "examples_seen": examples_seen,
+        "seed": config.seed,
+        "fingerprint": source.fingerprint,
+    }
+
+
+def start(
+    checkpoints: Checkpoints, program: Program, config: ConfigDict, source: Source
+) -> tuple[TrainState, int]:
+    """The latest checkpoint's state and examples seen, or a new state and 0.
+
+    Raises:
+      UserError: the checkpoint was made with other data, or with a config that differs
+        in a field on which the state depends.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        return program.init(), 0
+    saved, saved_config = checkpoints.describe(step)
+    changed = differences(saved_config, plain(config))
+    if changed:
+        field, there, here = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"--workdir holds step {step} of a run with config.{field}={there}, now it "
+            f"is {here}{more}; give the old value to go on, or another --workdir"
+        )
+    if saved["fingerprint"] != source.fingerprint:
+        raise UserError(
+            f"config.data.train={config.data.train}: not the data that --workdir was "
+            f"trained on up to step {step} (other shards, or other sizes); point to "
+            "the same data to go on, or give another --workdir"
+        )
+    return checkpoints.restore(step, program.abstract_state), saved["examples_seen"]
+
+
+def differences(
+    saved: dict[str, Any], current: dict[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """`(field, saved value, current value)` where the state depends on the field."""
+    before, now = _flat(saved), _flat(current)
+    return [
+        (field, before.get(field), now.get(field))
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field)
+        and not any(field == free or field.startswith(f"{free}.") for free in _FREE)
+    ]
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON gives it back."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

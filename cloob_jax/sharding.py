@@ -1,0 +1,102 @@
+"""Which device holds what: the mesh, and the table from parameter names to its axes.
+
+Models and objectives know nothing of this. `data` splits the batch; `fsdp` splits the
+batch as well as parameters and their moments; `tensor` splits layers by their width.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cloob_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+_BATCH = PartitionSpec(("data", "fsdp"))
+
+# The first expression found in a parameter's path decides. The paths of the optimiser's
+# moments end with those of their parameters, so one table serves the whole state.
+_RULES = (
+    (r"attention/(query|key|value)/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"attention/out/kernel$", PartitionSpec("tensor", "fsdp")),
+    (r"mlp/fc/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"mlp/proj/kernel$", PartitionSpec("tensor", "fsdp")),
+    (r"token_embedding/embedding$", PartitionSpec("tensor", "fsdp")),
+    (r"attnpool/.*kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"conv[^/]*/kernel$", PartitionSpec(None, None, None, "fsdp")),
+    (r"projection$", PartitionSpec("fsdp", None)),
+    (r"", PartitionSpec()),
+)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh of all devices; one axis may be -1: what the others leave.
+
+    Raises:
+      UserError: the axes do not multiply to the number of devices.
+    """
+    shape = [data, fsdp, tensor]
+    count = jax.device_count()
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0 and count % known == 0:
+        shape[shape.index(-1)] = count // known
+    if math.prod(shape) != count or min(shape) < 1:
+        wanted = " x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))
+        raise UserError(
+            f"config.mesh: {wanted} does not make the {count} device(s) there are; "
+            "give axes whose product is that, one of them may be -1"
+        )
+    # Auto: with make_mesh's own default, Explicit, every einsum would need a sharding.
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+    """How a global batch lies on the mesh: examples over `data` and `fsdp`.
+
+    Raises:
+      UserError: the batch does not divide.
+    """
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % parts:
+        nearest = max(parts, round(batch_size / parts) * parts)
+        raise UserError(
+            f"config.batch_size={batch_size} does not divide over {parts} devices "
+            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); the nearest "
+            f"that does is {nearest}"
+        )
+    return NamedSharding(mesh, _BATCH)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
+    """The sharding of every array of a state, by the table above.
+
+    Args:
+      abstract: a tree of arrays or `ShapeDtypeStruct`.
+      mesh: with the axes `AXES`.
+    """
+
+    def rule(path: tuple, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = next(spec for expression, spec in _RULES if re.search(expression, name))
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(rule, abstract)
+
+
+def _fitting(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Drops an axis that does not divide its dimension: small layers stay whole."""
+    if len(spec) > len(shape):
+        return PartitionSpec()
+    return PartitionSpec(
+        *(
+            axis if axis is None or size % mesh.shape[axis] == 0 else None
+            for axis, size in zip(spec, shape, strict=False)
+        )
+    )

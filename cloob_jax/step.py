@@ -1,0 +1,100 @@
+"""The train step and the two embedding functions: pure, to be jitted by `program`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from cloob_jax import objectives, optim
+from cloob_jax.models import DualEncoder
+from cloob_jax.state import Params, TrainState
+
+Batch = dict[str, Array]  # image uint8 [b, h, w, 3], text int32 [b, l]
+Metrics = dict[str, Float[Array, ""]]
+
+# The pixel statistics of CLIP's training set (openai/CLIP, clip.py), RGB in [0, 1].
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: DualEncoder,
+    objective: objectives.Objective,
+    tx: optax.GradientTransformation,
+    ema_decay: float | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One optimiser step on one global batch.
+
+    Args:
+      state: donated by the caller's jit.
+      batch: `image` uint8 `[b, h, w, 3]` and `text` int32 `[b, l]`.
+      model: the encoders.
+      objective: of the two `[b, d]` embeddings and the learned scalars.
+      tx: the optimiser.
+      ema_decay: of the average of the parameters; None keeps none.
+
+    Returns:
+      The next state, and the metrics of the state that came in: `loss`, `grad_norm`
+      (before clipping), and what the objective reports.
+    """
+
+    def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+        (image_embeds, text_embeds), updated = model.apply(
+            {"params": params["model"], "batch_stats": state.batch_stats},
+            normalise(batch["image"]),
+            batch["text"],
+            train=True,
+            mutable=["batch_stats"],
+        )
+        scalars = objectives.to_scalars(params["objective"])
+        loss, metrics = objective(image_embeds, text_embeds, scalars)
+        return loss, (metrics, updated.get("batch_stats", {}))
+
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, (metrics, batch_stats)), gradients = gradient_fn(state.params)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+        ema = optim.update_ema(ema, params, ema_decay)
+    metrics |= {"loss": loss, "grad_norm": optax.tree.norm(gradients)}
+    return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def normalise(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Bytes to CLIP's normalised floats; on the device, where it costs nothing."""
+    mean = jnp.asarray(_MEAN, jnp.float32).reshape(1, 1, 1, 3)
+    std = jnp.asarray(_STD, jnp.float32).reshape(1, 1, 1, 3)
+    return (images.astype(jnp.float32) / 255 - mean) / std
+
+
+def embed_images(
+    params: Params,
+    batch_stats: Params,
+    images: UInt8[Array, "b h w c"],
+    *,
+    model: DualEncoder,
+) -> Float[Array, "b d"]:
+    """L2-normalised image embeddings, with the running statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    return _apply(model, variables, normalise(images), model.encode_image)
+
+
+def embed_texts(
+    params: Params, texts: Int[Array, "b l"], *, model: DualEncoder
+) -> Float[Array, "b d"]:
+    """L2-normalised text embeddings."""
+    return _apply(model, {"params": params}, texts, model.encode_text)
+
+
+def _apply(
+    model: DualEncoder, variables: Params, inputs: Array, method: Callable
+) -> Float[Array, "b d"]:
+    embeds = model.apply(variables, inputs, method=method)
+    assert isinstance(embeds, jax.Array)  # no collection is mutable
+    return embeds

@@ -1,0 +1,134 @@
+"""What a run leaves for people: metrics, log lines, the progress line, tables."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import tensorboardX
+
+
+class MetricsWriter:
+    """`metrics.jsonl` (one object a line) and TensorBoard events, side by side."""
+
+    def __init__(self, workdir: Path, step: int):
+        """Goes on after `step`: later lines, of a run that was killed, are dropped."""
+        self._path = workdir / "metrics.jsonl"
+        kept = [line for line in _json_lines(self._path) if line["step"] <= step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+        )
+
+    def write(self, step: int, examples_seen: int, values: Mapping[str, float]) -> None:
+        """Appends one line and its events; on disk when it returns."""
+        line = {"step": step, "examples_seen": examples_seen, **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self._file.close()
+        self._events.close()
+
+
+class Log:
+    """Lines for the person and for `log.txt`, and one progress line on a terminal."""
+
+    def __init__(self, workdir: Path, stream: TextIO = sys.stderr):
+        """Appends to `workdir/log.txt`."""
+        self._file = (workdir / "log.txt").open("a", encoding="utf-8")
+        self._stream = stream
+        self._live = stream.isatty()
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self._keep(text)
+        self._show(text)
+
+    def progress(self, text: str, keep: bool) -> None:
+        """The state of affairs: rewritten in place on a terminal.
+
+        Args:
+          text: one line.
+          keep: whether it goes into the log, and onto a stream that is no terminal.
+        """
+        if keep:
+            self._keep(text)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{text[:width]}")
+            self._stream.flush()
+        elif keep:
+            self._show(text)
+
+    def close(self) -> None:
+        """Leaves the cursor on a line of its own."""
+        if self._live:
+            self._stream.write("\r\x1b[K")
+        self._file.close()
+
+    def _keep(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S ")
+        self._file.write("".join(f"{stamp}{row}\n" for row in text.splitlines()))
+        self._file.flush()
+
+    def _show(self, text: str) -> None:
+        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
+        self._stream.flush()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table: the first column to the left, figures to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        first = row[0].ljust(widths[0])
+        rest = [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join([first, *rest]).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: `45s`, `3m20s`, `5h07m`, `2d03h`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that no reader sees half of it."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]

@@ -1,0 +1,66 @@
+"""The fields that every config has, with the values they have unless one says other.
+
+A config is a function `get_config(arg)` that imports this file and ml_collections,
+nothing else: reading one needs neither JAX nor a device. Any field can be set on the
+command line: `--config.optim.learning_rate=1e-3`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """A config that lacks a model's name, data, a length and a learning rate."""
+    return ConfigDict(
+        {
+            "seed": 0,  # of the initial parameters, the order and the crops
+            "batch_size": 512,  # pairs in a global batch, over all devices
+            # Exactly one of the two:
+            "total_steps": placeholder(int),
+            "total_examples": placeholder(int),  # pairs seen, repetitions included
+            "model": {
+                "name": placeholder(str),  # open_clip's: RN50, ViT-B-32, ...
+                "dtype": "bfloat16",  # of the computation; parameters are float32
+                # Parts of the global batch that BatchNorm normalises separately: 1 is
+                # synchronised, batch_size // 128 is the authors' 128 a GPU.
+                "bn_groups": 1,
+            },
+            "objective": {
+                "name": "cloob",  # or clip, infoloob, hopfield_infonce, siglip
+                # None: the objective's own. cloob: 30 and 8; clip: 14.3, learned.
+                "inv_tau": placeholder(float),
+                "beta": placeholder(float),  # scale of the Hopfield retrieval
+                "learn_inv_tau": placeholder(bool),
+                "form": "plain",
+            },
+            "data": {
+                # A tar, a folder, a glob or a range: /data/{00000..00331}.tar
+                "train": placeholder(str),
+                "image_size": placeholder(int),  # pixels; None: the model's own
+                "max_bad_fraction": 0.01,  # of the records seen, before a run stops
+                "num_workers": 0,  # processes that decode; 0: threads of this one
+                "num_threads": 2,  # in each process that decodes
+                "shapes": placeholder(ConfigDict),  # data to draw first, if any
+            },
+            "optim": {
+                "learning_rate": placeholder(float),
+                "schedule": "cosine",  # or cosine_restarts, constant
+                "num_cycles": 1,  # of cosine_restarts
+                "warmup_steps": 0,
+                "weight_decay": 0.1,  # on matrices, never on gains and biases
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "grad_clip_norm": placeholder(float),  # None: no clipping
+                "ema_decay": placeholder(float),  # None: no average is kept
+            },
+            # Axes of the device mesh; one may be -1: what the others leave.
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "log_steps": 100,
+            "checkpoint_steps": 1000,
+            "keep_checkpoints": 3,
+            "eval_steps": 5000,
+            # Name -> {kind: zero_shot, root: folder, split: test}; no root, no evaluation
+            "evals": {},
+        }
+    )

@@ -1,0 +1,16 @@
+"""Eight CPU devices, no silent rank promotion, and a compilation cache to share."""
+
+import os
+import tempfile
+from pathlib import Path
+
+_CACHE = Path(tempfile.gettempdir()) / f"cloob-jax-tests-{os.getuid()}"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# The commands that tests start compile the same few programs again and again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+# Indices of shards go to the tests' own cache, not to the user's.
+os.environ["XDG_CACHE_HOME"] = str(_CACHE / "cache")

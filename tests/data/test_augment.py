@@ -1,0 +1,114 @@
+"""Decoding and resizing: every kind of picture, and torchvision's geometry."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloob_jax.data import augment
+
+_RED = (220, 30, 40)
+
+
+def encode(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def colours(width=40, height=30):
+    ramp = np.zeros((height, width, 3), np.uint8)
+    ramp[..., 0] = np.linspace(0, 255, width, dtype=np.uint8)[None]
+    ramp[..., 1] = np.linspace(0, 255, height, dtype=np.uint8)[:, None]
+    return Image.fromarray(ramp)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        encode(Image.new("RGB", (20, 10), _RED), "JPEG", quality=95),
+        encode(Image.new("RGB", (20, 10), _RED), "WEBP", lossless=True),
+        encode(Image.new("RGB", (20, 10), _RED).quantize(4)),
+        encode(Image.new("RGBA", (20, 10), (*_RED, 255))),
+        encode(Image.new("RGB", (20, 10), _RED).convert("CMYK"), "JPEG", quality=95),
+    ],
+    ids=["jpeg", "webp", "palette", "alpha", "cmyk"],
+)
+def test_every_kind_becomes_rgb(encoded):
+    image = augment.decode(encoded)
+    assert image.mode == "RGB" and image.size == (20, 10)
+    assert np.abs(np.asarray(image).astype(int)[5, 10] - _RED).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", r"not an image \(0 bytes\)"),
+        (b"<html></html>", r"not an image \(13 bytes\)"),
+        (encode(colours(200, 200), "JPEG")[:900], "undecodable image"),
+        (encode(Image.new("1", (20000, 10000))), "too many pixels"),
+        (encode(Image.new("1", (12000, 9000))), "too many pixels"),
+    ],
+    ids=["empty", "html", "truncated", "bomb", "large"],
+)
+def test_what_cannot_be_used_says_why(encoded, reason):
+    with pytest.raises(augment.BadRecord, match=reason):
+        augment.decode(encoded)
+
+
+@pytest.mark.parametrize(
+    ("text", "captions"),
+    [
+        (b"a cat", ["a cat"]),
+        (b" a cat \r\n\r\na dog\n", ["a cat", "a dog"]),
+        ("größe 猫".encode(), ["größe 猫"]),
+    ],
+)
+def test_lines_are_captions(text, captions):
+    assert augment.decode_captions(text) == captions
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(b" \n ", "empty caption"), (b"caf\xe9", "not UTF-8.*byte 3")]
+)
+def test_bad_captions_say_why(text, reason):
+    with pytest.raises(augment.BadRecord, match=reason):
+        augment.decode_captions(text)
+
+
+def test_crops_have_the_area_and_ratio_of_the_recipe():
+    # The ramps give each crop's place away: red is x, green is y.
+    width, height = 400, 300
+    image = colours(width, height)
+    for seed in range(200):
+        crop = augment.random_resized_crop(image, 32, np.random.default_rng(seed))
+        assert crop.shape == (32, 32, 3) and crop.dtype == np.uint8
+        # Half a resized pixel is left out on either side.
+        scale = 32 / 31 / 255
+        crop_width = (int(crop[16, -1, 0]) - int(crop[16, 0, 0])) * scale * width
+        crop_height = (int(crop[-1, 16, 1]) - int(crop[0, 16, 1])) * scale * height
+        assert 0.87 < crop_width * crop_height / (width * height) < 1.03
+        assert 0.72 < crop_width / crop_height < 1.37
+
+
+def test_an_image_without_an_allowed_crop_gives_its_centre():
+    # Ratio 10: no crop of 90 % has a ratio under 4/3; the largest that does is central.
+    image = colours(1000, 100)
+    crop = augment.random_resized_crop(image, 16, np.random.default_rng(0))
+    centre, side = int(crop[8, 8, 0]) / 255, 133 / 1000
+    assert math.isclose(centre, 0.5, abs_tol=0.02)
+    assert int(crop[8, -1, 0]) - int(crop[8, 0, 0]) < 255 * side
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 641), (37, 500), (64, 64)])
+def test_evaluation_takes_the_centre_square(size):
+    result = augment.evaluation_resize(colours(*size), 64)
+    assert result.shape == (64, 64, 3)
+    # Red runs along x, green along y: the centre of the square is the image's.
+    assert abs(int(result[32, 31:33, 0].mean()) - 127) <= 5
+    assert abs(int(result[31:33, 32, 1].mean()) - 127) <= 5
+    for channel, side in ((0, size[0]), (1, size[1])):
+        run = np.diff(result[..., channel].astype(int), axis=1 - channel).sum() / 64
+        assert abs(run - 255 * min(size) / side * 63 / 64) < 8

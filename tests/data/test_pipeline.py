@@ -1,0 +1,152 @@
+"""The order of examples: a function of (seed, examples seen), whoever does the work."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_tars import write_tar
+
+from cloob_jax.data import pipeline, sources
+from cloob_jax.data.bad_records import BadRecords
+from cloob_jax.errors import UserError
+from cloob_jax.tokenizer import Tokenizer
+
+_BATCH = 8
+
+
+def jpeg(number):
+    pixels = np.random.default_rng(number).integers(0, 256, (24, 20, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def make_load(folder, count=40, bad=()):
+    members = []
+    for number in range(count):
+        image = b"no image" if number in bad else jpeg(number)
+        captions = f"picture {number}\nthe same {number}".encode()
+        members += [(f"{number:04d}.jpg", image), (f"{number:04d}.txt", captions)]
+    tar = write_tar(folder / f"{len(bad)}-bad.tar", members)
+    source = sources.build(str(tar))
+    return pipeline.LoadPair(source, Tokenizer(16), 16)
+
+
+@pytest.fixture
+def load(tmp_path):
+    return make_load(tmp_path)
+
+
+def take(load, count, **options):
+    """The first batches, and the iterator closed."""
+    settings = {"batch_size": _BATCH, "examples_seen": 0, "seed": 0} | options
+    batches = pipeline.train_batches(load, **settings)
+    try:
+        return [
+            {name: np.array(value) for name, value in batch.items()}
+            for batch in itertools.islice(batches, count)
+        ]
+    finally:
+        batches.close()
+
+
+def equal(one, other):
+    for a, b in zip(one, other, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_each_epoch_is_another_permutation(load):
+    records = np.concatenate([batch["record"] for batch in take(load, 10)])
+    first, second = records[:40].tolist(), records[40:].tolist()
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+
+
+def test_crops_and_captions_change_with_the_epoch(load):
+    batches = take(load, 10)
+    seen = {}
+    for batch in batches:
+        for record, image, text in zip(
+            batch["record"], batch["image"], batch["text"], strict=True
+        ):
+            seen.setdefault(int(record), []).append((image.tobytes(), text.tobytes()))
+    # Few crops are possible on pictures this small, so some coincide.
+    assert sum(a[0] != b[0] for a, b in seen.values()) > 30
+    assert 5 < sum(a[1] != b[1] for a, b in seen.values()) < 35  # one of two captions
+
+
+@pytest.mark.parametrize("start", [1, 3, 6])
+def test_a_run_goes_on_at_any_batch(load, start):
+    equal(take(load, 3, examples_seen=start * _BATCH), take(load, start + 3)[start:])
+
+
+@pytest.mark.parametrize("options", [{"num_threads": 1}, {"num_threads": 4}])
+def test_threads_do_not_change_the_order(load, options):
+    equal(take(load, 6, **options), take(load, 6))
+
+
+def test_workers_do_not_change_the_order(load):
+    equal(take(load, 6, num_workers=2), take(load, 6))
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_one_stream(load, hosts):
+    parts = [
+        take(load, 6, process_index=index, process_count=hosts)
+        for index in range(hosts)
+    ]
+    for step, whole in enumerate(take(load, 6)):
+        for name in whole:
+            # Host i has examples i, i + hosts, ... of the stream.
+            merged = np.stack([part[step][name] for part in parts], axis=1)
+            np.testing.assert_array_equal(
+                merged.reshape(whole[name].shape), whole[name]
+            )
+
+
+def test_seeds_do_not_share_an_epoch(load):
+    epochs = [
+        tuple(np.concatenate([b["record"] for b in take(load, 15, seed=seed)]))
+        for seed in (3, 4)
+    ]
+    pieces = [epoch[i : i + 40] for epoch in epochs for i in (0, 40, 80)]
+    assert len(set(pieces)) == 6
+
+
+def test_bad_records_are_replaced_alike_and_listed_once(tmp_path):
+    bad = {3, 17, 30}
+    load = make_load(tmp_path, bad=bad)
+    clean = take(make_load(tmp_path, 40), 10)
+    batches = take(load, 10, num_threads=3)
+    equal(batches, take(load, 10))
+    for with_bad, without in zip(batches, clean, strict=True):
+        hit = with_bad["bad"][:, 0] >= 0
+        np.testing.assert_array_equal(hit, np.isin(without["record"], list(bad)))
+        # The others are not moved by it.
+        same = with_bad["image"][~hit] == without["image"][~hit]
+        assert same.all() and not np.isin(with_bad["record"], list(bad)).any()
+
+    for _ in range(2):  # as a run that goes on would
+        records = BadRecords(tmp_path, load, max_fraction=0.1)
+        for step, batch in enumerate(batches, start=1):
+            records.check(batch["bad"], step * _BATCH)
+    lines = (tmp_path / "bad_records.jsonl").read_text().splitlines()
+    assert len(lines) == len(records) == 3
+    assert '"key": "0003"' in "".join(lines) and "not an image" in lines[0]
+
+
+def test_too_many_bad_records_stop_the_run(tmp_path):
+    load = make_load(tmp_path, bad={1, 2, 3})
+    records = BadRecords(tmp_path, load, max_fraction=0.05)  # 2 of 40 are allowed
+    with pytest.raises(UserError, match=r"3 bad records.*max_bad_fraction=0\.05"):
+        for step, batch in enumerate(take(load, 5), start=1):
+            records.check(batch["bad"], step * _BATCH)
+
+
+def test_data_of_nothing_but_bad_records_is_refused(tmp_path):
+    load = make_load(tmp_path, bad=set(range(40)))
+    with pytest.raises(UserError, match="8 records drawn in a row are bad.*not an im"):
+        take(load, 1)

@@ -1,0 +1,57 @@
+"""Patterns of shards, and what is said when they match nothing."""
+
+import pytest
+from test_tars import pairs, write_tar
+
+from cloob_jax.data import sources
+from cloob_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expanded"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("{08..11}.tar", ["08.tar", "09.tar", "10.tar", "11.tar"]),
+        ("{0..2}", ["0", "1", "2"]),
+        ("{a,b}/{1..2}", ["a/1", "a/2", "b/1", "b/2"]),
+    ],
+)
+def test_braces_expand_as_in_a_shell(pattern, expanded):
+    assert sources.expand_braces(pattern) == expanded
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (2, 10):
+        write_tar(tmp_path / f"{number}.tar", pairs(2, f"{number}-"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.tar", "/{2,10}.tar"])
+def test_folder_glob_and_braces_find_the_same_in_natural_order(folder, pattern):
+    source = sources.build(f"{folder}{pattern}")
+    assert [source.name(i)[0] for i in (0, 2)] == ["2.tar", "10.tar"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("/missing/*.tar", "which does not exist"),
+        ("/1*0.tarr", r"nearest name is 10\.tar"),
+        ("/{2..10}.tar", r"8 of 9 are missing, the first is \S*3\.tar|7 of 9 tars"),
+    ],
+)
+def test_missing_shards_are_named(folder, pattern, message):
+    with pytest.raises(UserError, match=message):
+        sources.build(f"{folder}{pattern}")
+
+
+def test_an_empty_pattern_is_refused():
+    with pytest.raises(UserError, match=r"config\.data\.train is empty"):
+        sources.build("")
+
+
+def test_shards_without_pairs_are_refused(tmp_path):
+    write_tar(tmp_path / "0.tar", [("a.npy", b"1"), ("a.json", b"{}")])
+    with pytest.raises(UserError, match=r"0\.tar: no record with an image"):
+        sources.build(str(tmp_path))

@@ -1,0 +1,141 @@
+"""Random access into tars, against Python's own tarfile."""
+
+import concurrent.futures
+import gzip
+import io
+import pickle
+import tarfile
+
+import pytest
+
+from cloob_jax.data.tars import TarRecords
+from cloob_jax.errors import UserError
+
+_FORMATS = {
+    "ustar": tarfile.USTAR_FORMAT,
+    "gnu": tarfile.GNU_FORMAT,
+    "pax": tarfile.PAX_FORMAT,
+}
+_LONG = "a-folder-with-a-long-name/" * 6  # 156 characters: past the 100 of the header
+
+
+def write_tar(path, members, tar_format=tarfile.USTAR_FORMAT):
+    with tarfile.open(path, "w", format=tar_format) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def pairs(count, prefix=""):
+    members = []
+    for number in range(count):
+        members.append((f"{prefix}{number:06d}.jpg", f"image {number}".encode() * 99))
+        members.append((f"{prefix}{number:06d}.json", b"{}"))
+        members.append((f"{prefix}{number:06d}.txt", f"caption {number}".encode()))
+    return members
+
+
+@pytest.mark.parametrize("tar_format", _FORMATS)
+@pytest.mark.parametrize("prefix", ["", "folder/", _LONG, "größe-"])
+def test_reads_what_tarfile_reads(tmp_path, tar_format, prefix):
+    path = write_tar(tmp_path / "0.tar", pairs(5, prefix), _FORMATS[tar_format])
+    with tarfile.open(path) as tar:
+        contents = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
+    records = TarRecords([path], "txt")
+    assert len(records) == 5 and not records.faults
+    for number in range(5):
+        key = f"{prefix}{number:06d}"
+        assert records[number] == (contents[f"{key}.jpg"], contents[f"{key}.txt"])
+
+
+def test_names_records_and_keeps_the_order_of_shards(tmp_path):
+    shards = [write_tar(tmp_path / f"{n}.tar", pairs(3, f"s{n}-")) for n in (0, 1)]
+    records = TarRecords(shards, "txt")
+    assert [records.name(i) for i in (0, 2, 3)] == [
+        ("0.tar", "s0-000000"),
+        ("0.tar", "s0-000002"),
+        ("1.tar", "s1-000000"),
+    ]
+
+
+def test_members_of_a_record_need_not_be_neighbours(tmp_path):
+    jumbled = sorted(pairs(4), key=lambda member: member[0].rpartition(".")[2])
+    records = TarRecords([write_tar(tmp_path / "0.tar", jumbled)], "txt")
+    assert records[3][1] == b"caption 3" and records[3][0].startswith(b"image 3")
+
+
+def test_incomplete_records_are_faults_by_key(tmp_path):
+    members = [m for m in pairs(4) if m[0] not in ("000001.txt", "000002.jpg")]
+    records = TarRecords([write_tar(tmp_path / "0.tar", members)], "txt")
+    assert len(records) == 2
+    assert [(f.key, f.reason) for f in records.faults] == [
+        ("000001", "no txt member"),
+        ("000002", "no image member"),
+    ]
+
+
+# A record takes 3,584 bytes: three headers, two blocks of image, one each of the rest.
+@pytest.mark.parametrize(
+    ("cut", "kept"), [(700, 0), (2600, 0), (6000, 1), (9000, 2), (-10240, 3)]
+)
+def test_a_truncated_tar_keeps_its_complete_records(tmp_path, cut, kept):
+    whole = write_tar(tmp_path / "whole.tar", pairs(3)).read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    end += -end % 512  # where the end-of-archive marker begins
+    cut = cut if cut > 0 else end
+    path = tmp_path / "cut.tar"
+    path.write_bytes(whole[:cut])
+    if not kept:
+        with pytest.raises(UserError, match=r"cut\.tar: no record.*truncated"):
+            TarRecords([path], "txt")
+        return
+    records = TarRecords([path], "txt")
+    assert len(records) == kept
+    assert any("truncated" in fault.reason for fault in records.faults)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>404 not found</html>" * 99, "no tar header at byte 0"),
+        (b"", "no record with an image"),
+        (gzip.compress(b"x" * 9999), "compressed.*gunzip"),
+    ],
+)
+def test_what_is_no_tar_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "odd.tar"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"odd\.tar.*{message}"):
+        TarRecords([path], "txt")
+
+
+def test_index_is_built_once_and_follows_a_changed_tar(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "0.tar", pairs(3))
+    first = TarRecords([path], "txt")
+    monkeypatch.setattr("cloob_jax.data.tars._scan", None)  # a second scan would fail
+    assert TarRecords([path], "txt").fingerprint == first.fingerprint
+    monkeypatch.undo()
+    write_tar(path, pairs(4))
+    second = TarRecords([path], "txt")
+    assert len(second) == 4 and second.fingerprint != first.fingerprint
+
+
+def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_tar(tmp_path / folder / "0.tar", pairs(3))
+    a, b = (TarRecords([tmp_path / f / "0.tar"], "txt") for f in ("a", "b"))
+    assert a.fingerprint == b.fingerprint
+
+
+def test_threads_and_processes_share_it(tmp_path):
+    shards = [write_tar(tmp_path / f"{n}.tar", pairs(20, f"{n}-")) for n in range(8)]
+    records = TarRecords(shards, "txt")
+    expected = [records[i] for i in range(len(records))]
+    assert len(pickle.dumps(records)) < 4096  # paths, not the index
+    copy = pickle.loads(pickle.dumps(records))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(copy.__getitem__, range(len(copy)))) == expected

@@ -1,0 +1,46 @@
+"""The residual network in training, its batch on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cloob_jax import models
+
+
+def relative_error(tree, expected):
+    flat, flat_expected = ravel_pytree(tree)[0], ravel_pytree(expected)[0]
+    return np.linalg.norm(flat - flat_expected) / np.linalg.norm(flat_expected)
+
+
+def test_training_on_eight_devices_equals_one():
+    visual = models.build("RN-tiny", dtype=jnp.float32, bn_groups=2).visual
+    visual = visual.clone(layers=(1,))
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(16, 64, 64, 3)).astype(np.float32)
+    targets = rng.normal(size=(16, 128)).astype(np.float32)
+    variables = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 4,
+        jax.eval_shape(visual.init, jax.random.key(0), images),
+    )
+
+    def loss(params, stats, images, targets):
+        embeds, updated = visual.apply(
+            {"params": params, "batch_stats": stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.vdot(embeds, targets), updated
+
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    by_example = NamedSharding(mesh, PartitionSpec("data"))
+    state = variables["params"], variables["batch_stats"]
+    sharded = step(*state, *jax.device_put((images, targets), by_example))
+    (value, updated), gradient = step(*state, images, targets)
+
+    assert relative_error(sharded[0][0], value) < 1e-5
+    assert relative_error(sharded[0][1], updated) < 1e-5
+    assert relative_error(sharded[1], gradient) < 1e-5

@@ -1,0 +1,80 @@
+"""Checkpoints: what comes back is what went in, on any mesh; damage is told."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from test_step import make_batch, tiny_config
+
+from cloob_jax import program, sharding
+from cloob_jax.checkpoint import Checkpoints
+from cloob_jax.errors import UserError
+
+_OVERRIDES = {"objective.name": "clip", "optim.ema_decay": 0.9}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Parts, a trained state on the host, and the folder that it was saved into."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    parts = program.build(tiny_config(**_OVERRIDES), sharding.make_mesh(2, 2, 2))
+    state = parts.init()
+    with Checkpoints(folder, keep=2) as checkpoints:
+        for _ in range(3):
+            state, _ = parts.train_step(state, make_batch(parts))
+            host = jax.device_get(state)
+            checkpoints.save(state, {"examples_seen": 7}, {"seed": 1})
+    return parts, host, folder
+
+
+def test_the_latest_are_kept_with_their_items(saved):
+    _, _, folder = saved
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "3"]
+    items = {path.name for path in (folder / "3").iterdir() if path.is_dir()}
+    assert items >= {"params", "train", "data", "meta"}
+
+
+@pytest.mark.parametrize("mesh", [(2, 2, 2), (8, 1, 1), (1, 8, 1)])
+def test_restores_bit_for_bit_on_any_mesh(saved, mesh):
+    _, host, folder = saved
+    parts = program.build(tiny_config(**_OVERRIDES), sharding.make_mesh(*mesh))
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest_step() == 3
+        assert checkpoints.describe(3) == ({"examples_seen": 7}, {"seed": 1})
+        restored = checkpoints.restore(3, parts.abstract_state)
+    assert jax.tree.structure(restored) == jax.tree.structure(host)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(host), strict=True):
+        np.testing.assert_array_equal(a, b)
+    parts.train_step(restored, make_batch(parts))  # its shardings are the step's
+
+
+def test_a_saved_step_is_left_as_it_is(saved):
+    parts, _, folder = saved
+    with Checkpoints(folder) as checkpoints:
+        state = checkpoints.restore(3, parts.abstract_state)
+        checkpoints.save(state, {"examples_seen": 8}, {})
+        checkpoints.wait()
+        assert checkpoints.describe(3)[0] == {"examples_seen": 7}
+
+
+def test_damage_is_one_line_that_names_the_folder(saved, tmp_path):
+    parts, _, folder = saved
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    for file in (broken / "3" / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:40])
+    with Checkpoints(broken) as checkpoints:
+        with pytest.raises(UserError, match="broken: step 3 cannot be restored") as e:
+            checkpoints.restore(3, parts.abstract_state)
+    assert "\n" not in str(e.value)
+
+
+def test_another_models_checkpoint_is_refused(saved):
+    _, _, folder = saved
+    config = tiny_config(**_OVERRIDES, **{"model.name": "ViT-tiny"})
+    parts = program.build(config, sharding.make_mesh())
+    with Checkpoints(folder) as checkpoints:
+        with pytest.raises(UserError, match="step 3 cannot be restored"):
+            checkpoints.restore(3, parts.abstract_state)

@@ -1,0 +1,59 @@
+"""The mesh and the table of shardings."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from cloob_jax import models, sharding
+from cloob_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [((-1, 1, 1), (8, 1, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 4, 2), (1, 4, 2))],
+)
+def test_one_axis_takes_what_is_left(axes, shape):
+    assert tuple(sharding.make_mesh(*axes).shape.values()) == shape
+
+
+@pytest.mark.parametrize("axes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8)])
+def test_a_mesh_that_is_not_there_is_refused(axes):
+    with pytest.raises(UserError, match=r"config\.mesh: data=.*8 device"):
+        sharding.make_mesh(*axes)
+
+
+def test_a_batch_that_does_not_divide_names_the_nearest_that_does():
+    with pytest.raises(UserError, match=r"batch_size=30 .*8 devices.* is 32"):
+        sharding.batch_sharding(sharding.make_mesh(2, 4, 1), 30)
+
+
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-32"])
+def test_large_parameters_are_spread_and_all_fit(name):
+    model = models.build(name)
+    size = model.image_size
+    abstract = jax.eval_shape(
+        model.init,
+        jax.random.key(0),
+        jnp.zeros((1, size, size, 3)),
+        jnp.zeros((1, 77), jnp.int32),
+    )["params"]
+    mesh = sharding.make_mesh(2, 2, 2)
+    placed = sharding.tree_shardings(abstract, mesh)
+    sizes = jax.tree.map(
+        lambda leaf, spec: (leaf.size, spec.shard_shape(leaf.shape)), abstract, placed
+    )
+    leaves = jax.tree.leaves(sizes, is_leaf=lambda x: isinstance(x, tuple))
+    whole = sum(size for size, _ in leaves)
+    held = sum(jnp.zeros(shard, jnp.bool).size for _, shard in leaves)
+    # 2 x 2 ways: what stays whole (norms, biases, odd sizes) may not weigh much.
+    assert held < 0.35 * whole
+
+
+def test_the_table_names_what_it_means():
+    mesh = sharding.make_mesh(2, 2, 2)
+    kernel = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    tree = {"text": {"attention": {n: {"kernel": kernel} for n in ("query", "out")}}}
+    found = sharding.tree_shardings(tree, mesh)["text"]["attention"]
+    assert found["query"]["kernel"].spec == P("fsdp", "tensor")
+    assert found["out"]["kernel"].spec == P("tensor", "fsdp")

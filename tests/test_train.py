@@ -1,0 +1,109 @@
+"""What stops a run: each mistake one line, and nothing lost."""
+
+import importlib
+import shutil
+
+import numpy as np
+import pytest
+
+from cloob_jax import train
+from cloob_jax.data import shapes
+from cloob_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    shapes.generate(folder, num_train=64, num_test=16, image_size=32)
+    return folder
+
+
+def make_config(data, **overrides):
+    config = importlib.import_module("configs.shapes_tiny").get_config(str(data))
+    config.data.shapes = None
+    config.batch_size, config.total_steps, config.data.image_size = 16, 2, 32
+    config.optim.warmup_steps = 0
+    for field, value in overrides.items():
+        node, _, leaf = field.rpartition(".")
+        setattr(config[node] if node else config, leaf, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"objective.name": "cloop"}, "cloop.*cloob"),
+        ({"objective.form": "plane"}, "plane.*plain"),
+        ({"objective.learn_inv_tau": True}, "inv_tau"),
+        ({"objective.inv_tau": -1.0}, "inv_tau=-1"),
+        ({"model.name": "RN51"}, "RN51.*RN50"),
+        ({"model.dtype": "float8"}, r"config\.model\.dtype=float8"),
+        ({"model.bn_groups": 3}, "bn_groups=3 does not divide"),
+        ({"optim.schedule": "cosin"}, "cosin.*cosine"),
+        ({"optim.warmup_steps": 9}, "warmup_steps=9"),
+        ({"mesh.tensor": 3}, r"config\.mesh"),
+        ({"batch_size": 1}, "batch_size=1.*at least 2"),
+        ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
+        ({"total_examples": 64}, "exactly one"),
+        ({"data.train": ""}, r"config\.data\.train is empty"),
+        ({"data.train": "/nowhere/{0..3}.tar"}, "which does not exist"),
+        ({"evals.shape.root": "/nowhere"}, r"config\.evals\.shape.*nowhere"),
+        ({"evals.shape.kind": "zeroshot"}, "kind=zeroshot.*zero_shot"),
+    ],
+    ids=str,
+)
+def test_a_field_that_cannot_be_meant_is_named(data, tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        train.train_and_evaluate(make_config(data, **overrides), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_non_finite_loss_stops_with_the_batch(data, tmp_path):
+    config = make_config(
+        data,
+        **{"optim.learning_rate": 1e30, "optim.schedule": "constant"},
+        total_steps=6,
+        checkpoint_steps=1,
+    )
+    with pytest.raises(UserError, match=r"step \d: loss \S+, gradient norm") as caught:
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert "last checkpoint is" in str(caught.value)
+    listed = (tmp_path / "run" / "non_finite_batch.json").read_text()
+    assert listed.count(".tar") == 16
+    kept = sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert f"step {kept[-1]};" in str(caught.value)
+
+
+def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):
+    config = make_config(data, evals={})
+    train.train_and_evaluate(config, tmp_path / "run")
+    other = tmp_path / "other"
+    shutil.copytree(data / "train", other)
+    tar = other / "00000.tar"
+    tar.write_bytes(tar.read_bytes() + bytes(10240))
+    with pytest.raises(UserError, match="not the data that --workdir was trained on"):
+        train.train_and_evaluate(
+            make_config(data, evals={}, **{"data.train": str(other)}), tmp_path / "run"
+        )
+    # The same data elsewhere is the same data.
+    moved = tmp_path / "moved"
+    shutil.copytree(data / "train", moved)
+    train.train_and_evaluate(
+        make_config(data, evals={}, **{"data.train": str(moved)}), tmp_path / "run"
+    )
+
+
+def test_embeddings_of_a_ragged_tail_are_exact(data):
+    from cloob_jax import program, sharding
+
+    parts = program.build(make_config(data), sharding.make_mesh())
+    embed_images, embed_texts = parts.embedders(parts.init())
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (17, 32, 32, 3), np.uint8)  # a batch and one more
+    together = embed_images(images)
+    alone = np.concatenate([embed_images(images[i : i + 1]) for i in range(17)])
+    assert together.shape == (17, 128)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+    texts = rng.integers(1, 49406, (3, parts.model.context_length), np.int32)
+    assert embed_texts(texts).shape == (3, 128)
