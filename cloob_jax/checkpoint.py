@@ -129,8 +129,8 @@ class Checkpoints:
             except OSError:
                 last = None
             raise UserError(
-                f"{self._directory}: {what}: {line}; is the disk full or read-only? The "
-                f"last complete checkpoint is "
+                f"{self._directory}: {what}: {line}; is the disk full or read-only? "
+                f"The last complete checkpoint is "
                 f"{'none' if last is None else f'step {last}'}"
             ) from error
 

@@ -1,4 +1,4 @@
-"""How fast a run is, how much of that is waiting for data, and how long it will take."""
+"""How fast a run is, how much of it is waiting for data, and how long it will take."""
 
 import contextlib
 import time

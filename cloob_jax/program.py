@@ -121,7 +121,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         batch_sharding=batch_sharding,
         init=jax.jit(init, out_shardings=shardings),
         train_step=jitted_step,
-        embedders=_embedders(model, shardings, batch_sharding, config.batch_size),
+        embedders=_embedders(model, mesh, shardings, config.batch_size),
     )
 
 
@@ -170,13 +170,10 @@ def _with_sharding(
 
 
 def _embedders(
-    model: models.DualEncoder,
-    shardings: TrainState,
-    rows: NamedSharding,
-    chunk: int,
+    model: models.DualEncoder, mesh: Mesh, shardings: TrainState, chunk: int
 ) -> Callable[[TrainState], tuple[Embed, Embed]]:
     """Embedding functions over all devices that take any number of rows."""
-    whole = sharding.replicated(rows.mesh)
+    rows, whole = sharding.batch_sharding(mesh, chunk), sharding.replicated(mesh)
     weights = shardings.evaluated()
     images = jax.jit(
         functools.partial(step.embed_images, model=model),

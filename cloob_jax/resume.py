@@ -1,4 +1,4 @@
-"""Going on where a run was: the position in the data, and what must not have changed."""
+"""Going on where a run was: its place in the data, and what must not have changed."""
 
 import json
 from typing import Any
@@ -86,7 +86,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")

@@ -63,8 +63,8 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
         nearest = max(parts, round(batch_size / parts) * parts)
         raise UserError(
             f"config.batch_size={batch_size} does not divide over {parts} devices "
-            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); the nearest "
-            f"that does is {nearest}"
+            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); the "
+            f"nearest that does is {nearest}"
         )
     return NamedSharding(mesh, _BATCH)
 

@@ -183,7 +183,7 @@ def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
         _refuse_non_finite(run, pending, values)
     meter.count()
     values |= meter.read() | {"learning_rate": float(run.parts.schedule(step - 1))}
-    values["bad_records"] = len(run.bad)
+    values["bad_records"] = float(len(run.bad))
     keep = step % run.config.log_steps == 0 or step in (1, total_steps)
     run.log.progress(
         f"step {step}/{total_steps}  loss {values['loss']:.4f}  "
@@ -280,12 +280,12 @@ def _introduction(run: _Run, state: TrainState) -> str:
     step = int(state.step)
     epochs = parts.total_steps * config.batch_size / len(run.source)
     lines = [
-        f"{config.model.name}, {count / 1e6:.1f} million parameters, {config.model.dtype}"
-        f"; objective {config.objective.name}",
+        f"{config.model.name}, {count / 1e6:.1f} million parameters, "
+        f"{config.model.dtype}; objective {config.objective.name}",
         f"{len(devices)} {devices[0].device_kind} device(s), mesh {mesh}; "
         f"run directory {run.workdir}",
-        f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps of "
-        f"{config.batch_size}, {epochs:.1f} epochs",
+        f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "
+        f"of {config.batch_size}, {epochs:.1f} epochs",
     ]
     if len(run.bad):
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import tensorboardX
 
@@ -40,13 +40,13 @@ class MetricsWriter:
 
 
 class Log:
-    """Lines for the person and for `log.txt`, and one progress line on a terminal."""
+    """Lines on standard error and in `log.txt`, and a progress line on a terminal."""
 
-    def __init__(self, workdir: Path, stream: TextIO = sys.stderr):
+    def __init__(self, workdir: Path):
         """Appends to `workdir/log.txt`."""
         self._file = (workdir / "log.txt").open("a", encoding="utf-8")
-        self._stream = stream
-        self._live = stream.isatty()
+        self._stream = sys.stderr
+        self._live = self._stream.isatty()
 
     def line(self, text: str) -> None:
         """A line that stays."""

@@ -10,9 +10,9 @@ rate is zero.
 
 Hardware: one host with 4 or more GPUs of 16 GB, or 4 or more TPU chips. Hours: not
 measured yet.
-Score to expect: ImageNet zero-shot 23.97 +- 0.15 after 31 epochs and 25.67 +- 0.22 after
-128, CLIP 20.33 +- 0.28 and 21.30 +- 0.42 (Fuerst et al. 2021, Table 1, five runs). The
-authors do not say that the example command is the table's run.
+Score to expect: ImageNet zero-shot 23.97 +- 0.15 after 31 epochs and 25.67 +- 0.22
+after 128, CLIP 20.33 +- 0.28 and 21.30 +- 0.42 (Fuerst et al. 2021, Table 1, five
+runs). The authors do not say that the example command is the table's run.
 Data: tars of img2dataset from the list that Google publishes, under data/cc3m.
 """
 

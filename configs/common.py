@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,
             "eval_steps": 5000,
-            # Name -> {kind: zero_shot, root: folder, split: test}; no root, no evaluation
+            # Name -> {kind: zero_shot, root: folder, split: test}; no root: left out.
             "evals": {},
         }
     )

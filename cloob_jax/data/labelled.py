@@ -38,8 +38,8 @@ class LabelledSet:
         except (ValueError, IndexError):
             shard, key = self.records.name(record)
             raise UserError(
-                f"{self.name}: {shard}, {key}.cls holds {text[:20]!r}; expected a label "
-                f"from 0 to {len(self.class_names) - 1} (classnames.txt)"
+                f"{self.name}: {shard}, {key}.cls holds {text[:20]!r}; expected a "
+                f"label from 0 to {len(self.class_names) - 1} (classnames.txt)"
             ) from None
         return image, label
 

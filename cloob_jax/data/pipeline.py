@@ -13,8 +13,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grain
 import jax
@@ -28,7 +29,7 @@ from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
 
-HostBatch = dict[str, np.ndarray]
+HostBatch = dict[str, Any]  # NumPy arrays
 _MAX_TRIES = 8
 
 
@@ -102,7 +103,7 @@ def train_batches(
     num_threads: int = 2,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[HostBatch]:
+) -> grain.DatasetIterator:
     """This process's part of each global batch, for ever, from `examples_seen` on.
 
     Args:
@@ -190,9 +191,11 @@ def load_labelled(
 
 
 def place_on_mesh(
-    batches: Iterator[HostBatch], sharding: NamedSharding, ahead: int = 2
-) -> Iterator[tuple[HostBatch, dict[str, jax.Array]]]:
+    batches: grain.DatasetIterator, sharding: NamedSharding, ahead: int = 2
+) -> Generator[tuple[HostBatch, dict[str, jax.Array]], None, None]:
     """Pairs each host batch with its images and texts on the mesh, some steps ahead.
+
+    Closing it closes `batches`, and with them their threads and processes.
 
     Args:
       batches: this process's parts.
@@ -200,11 +203,14 @@ def place_on_mesh(
       ahead: batches whose transfer is under way while earlier ones are used.
     """
     queue: collections.deque = collections.deque()
-    for host in batches:
-        arrays = {
-            name: jax.make_array_from_process_local_data(sharding, host[name])
-            for name in ("image", "text")
-        }
-        queue.append((host, arrays))
-        if len(queue) > ahead:
-            yield queue.popleft()
+    try:
+        for host in batches:
+            arrays = {
+                name: jax.make_array_from_process_local_data(sharding, host[name])
+                for name in ("image", "text")
+            }
+            queue.append((host, arrays))
+            if len(queue) > ahead:
+                yield queue.popleft()
+    finally:
+        batches.close()

@@ -63,9 +63,10 @@ def find_shards(pattern: str, field: str) -> list[Path]:
     matches = [sorted(_match(name), key=_natural) for name in names]
     if not any(matches):
         raise UserError(
-            f"{field}={pattern}: no such tar (looked in {Path(names[0]).parent.resolve()}"
-            f"{_nearest(names[0])}); point --{field} to your tars, as img2dataset or "
-            "webdataset write them: /data/{00000..00331}.tar, a glob, or a folder"
+            f"{field}={pattern}: no such tar; looked in "
+            f"{Path(names[0]).parent.resolve()}{_nearest(names[0])}; point "
+            f"--{field} to your tars, as img2dataset or webdataset write them: "
+            "/data/{00000..00331}.tar, a glob, or a folder (README, Your data)"
         )
     missing = [name for name, found in zip(names, matches, strict=True) if not found]
     if missing:

@@ -1,4 +1,4 @@
-"""Random access into WebDataset tars: an index of offsets, built once and memory-mapped.
+"""Random access into WebDataset tars: an index of offsets, built once and mapped.
 
 A WebDataset shard is a plain tar in which the members of one record share a key (the
 name up to the first dot of its last part) and differ in their extension. A tar has no
@@ -131,7 +131,8 @@ def _members(path: Path, start: int = 0) -> Iterator[_Member]:
     """
     with open(path, "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
-        position, long_name, pax = start, None, {}
+        position, long_name = start, None
+        pax: dict[str, str] = {}
         while position < end:
             header = os.pread(file.fileno(), _BLOCK, position)
             if len(header) == _BLOCK and not header.strip(b"\0"):
@@ -281,7 +282,7 @@ def _describe(shards: list[Path]) -> str:
 
 
 def _cache_directory() -> Path:
-    """Where indices are kept: `$XDG_CACHE_HOME/cloob_jax`, else under the temp folder."""
+    """Where indices are kept: `$XDG_CACHE_HOME/cloob_jax`, else a temporary one."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     for candidate in (Path(base), Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
         directory = candidate / "cloob_jax" / "index"

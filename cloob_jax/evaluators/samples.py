@@ -46,7 +46,7 @@ def draw(
         left, top = column * cell_width + _GAP, row * cell_height + head + _GAP
         tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
         sheet.paste(tile, (left, top))
-        for line, guess in enumerate(np.argsort(-share)[:3]):
+        for line, guess in enumerate(np.argsort(-share)[:3].tolist()):
             colour = _RIGHT if guess == label else _WRONG
             place = (left + _TILE + _GAP, top + 8 + line * (_ROW + 8))
             _bar(pen, place, dataset.prompts(guess)[0], float(share[guess]), colour)

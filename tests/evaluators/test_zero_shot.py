@@ -1,0 +1,85 @@
+"""Zero-shot classification with toy encoders whose answers are known."""
+
+import numpy as np
+import pytest
+from test_labelled import write_set
+
+from cloob_jax.data import labelled
+from cloob_jax.evaluators import ZeroShot, results, samples
+from cloob_jax.evaluators.zero_shot import classifier
+from cloob_jax.tokenizer import Tokenizer
+
+_LABELS = [0, 1, 2, 2, 1, 0, 2]
+
+
+@pytest.fixture
+def test(tmp_path):
+    found = labelled.open_set("pets", str(write_set(tmp_path / "set", _LABELS)))
+    return ZeroShot(found, Tokenizer(8), image_size=16, batch_size=3)
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def embed_texts(tokens):
+    # "cat", "dog", "emu" on three axes, and a template's own part beside them.
+    words = {name: Tokenizer(8)(name)[0][1] for name in ("cat", "dog", "emu")}
+    rows = [[1.0 * (word in row) for word in words.values()] for row in tokens]
+    template = tokens[:, 1:2] / 50000
+    return unit(np.concatenate([rows, template], axis=1))
+
+
+def make_embed_images(answers):
+    """Encoders that say `answers`, in the order in which pictures come."""
+    remaining = iter(answers)
+    return lambda images: unit(
+        [[*np.eye(3)[next(remaining)], 0.1] for _ in range(len(images))]
+    )
+
+
+def test_prompts_are_averaged_and_normalised(test):
+    weights = classifier(test.dataset, test.tokenizer, embed_texts)
+    prompts = unit(embed_texts(test.tokenizer(["a dog.", "the dog."])))
+    np.testing.assert_allclose(
+        weights[:, 1], unit([prompts.mean(axis=0)])[0], rtol=1e-6
+    )
+    assert weights.shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "top1", "recall"),
+    [
+        (_LABELS, 1.0, 1.0),
+        # Class 0: both right; class 1: one of two; class 2: none of three.
+        ([0, 1, 0, 0, 2, 0, 1], 3 / 7, (1 + 1 / 2 + 0) / 3),
+    ],
+)
+def test_scores_are_those_of_the_answers(test, answers, top1, recall):
+    found = dict(test.run(make_embed_images(answers), embed_texts))
+    assert found == {"acc1": top1, "mean_per_class_recall": pytest.approx(recall)}
+
+
+def test_results_are_json_metrics_and_a_table(test, tmp_path):
+    found = results.run_all(
+        {"pets": test},
+        make_embed_images(_LABELS),
+        embed_texts,
+        directory=tmp_path / "eval",
+        model="RN50",
+        pretrained="run-7",
+    )
+    [file] = (tmp_path / "eval").iterdir()
+    assert file.name == "benchmark_pets_run-7_RN50_en_zeroshot_classification.json"
+    assert results.open_clip_names(found)["val/pets-zeroshot-val-top1"] == 1.0
+    assert "pets            7        3      33.3    100.0" in results.table(
+        {"pets": test}, found
+    )
+
+
+def test_samples_show_pictures_with_captions(test):
+    sheet = samples.draw(test, make_embed_images(_LABELS[::-1]), embed_texts)
+    colours = {colour for _, colour in sheet.getcolors(1 << 20)}
+    assert (0x1A, 0x7F, 0x37) in colours  # a true class in green
+    assert (0xC4, 0x32, 0x0A) in colours

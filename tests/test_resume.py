@@ -1,0 +1,47 @@
+"""Which fields may change when a run goes on."""
+
+import importlib
+
+import pytest
+
+from cloob_jax import resume
+
+
+def plain(**overrides):
+    config = importlib.import_module("configs.shapes_tiny").get_config()
+    for field, value in overrides.items():
+        node, _, leaf = field.rpartition(".")
+        setattr(config[node] if node else config, leaf, value)
+    return resume.plain(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("log_steps", 7),
+        ("mesh.data", 4),
+        ("evals", {}),
+        ("data.train", "/elsewhere"),
+        ("data.shapes", None),
+        ("data.num_workers", 3),
+    ],
+)
+def test_what_no_state_depends_on_may_change(field, value):
+    assert resume.differences(plain(), plain(**{field: value})) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", 1),
+        ("batch_size", 64),
+        ("total_steps", 10),
+        ("optim.learning_rate", 1.0),
+        ("model.name", "RN50"),
+        ("objective.name", "clip"),
+        ("data.image_size", 32),
+    ],
+)
+def test_what_the_state_depends_on_may_not(field, value):
+    [(found, _, now)] = resume.differences(plain(), plain(**{field: value}))
+    assert (found, now) == (field, value)
