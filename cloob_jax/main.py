@@ -11,7 +11,7 @@ import errno
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cloob_jax.errors import UserError
@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> None:
     """Runs what the flags say; see the top of this file."""
     if len(arguments) > 1:
         _fail(f"{arguments[1]}: unexpected; flags start with --, as in --config=FILE")
+    # What the libraries tell of their inner workings would bury the progress line.
+    logging.set_verbosity(logging.WARNING)
     workdir = Path(_WORKDIR.value or Path("runs") / _config_name(sys.argv))
     try:
         # After the flags, so that --help and a wrong flag answer at once.

@@ -263,7 +263,7 @@ def _generate(config: ConfigDict, log: writers.Log) -> None:
         Path(wanted.directory),
         num_train=wanted.num_train,
         num_test=wanted.num_test,
-        image_size=config.data.image_size,
+        image_size=wanted.image_size,
         seed=wanted.seed,
         report=report,
     )

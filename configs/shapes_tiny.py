@@ -18,10 +18,16 @@ def get_config(directory: str = "data/shapes") -> ConfigDict:
     config.total_steps = 1200
     config.model.name = "RN-tiny"
     config.model.dtype = "float32"  # CPUs compute bfloat16 slowly
-    config.data.image_size = 64
+    config.data.image_size = 32
     config.data.train = f"{directory}/train"
     config.data.shapes = ConfigDict(
-        {"directory": directory, "num_train": 20000, "num_test": 1024, "seed": 0}
+        {
+            "directory": directory,
+            "num_train": 20000,
+            "num_test": 1000,  # of each task
+            "image_size": 64,
+            "seed": 0,
+        }
     )
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100

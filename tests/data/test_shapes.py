@@ -16,7 +16,8 @@ from random import Random
 import pytest
 from PIL import Image
 
-from cloob_jax.data import shapes, shapes_shards
+from cloob_jax.data import shapes
+from cloob_jax.data.shapes import shards
 from cloob_jax.errors import UserError
 
 COLOURS = ["red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"]
@@ -54,13 +55,13 @@ def made(tmp_path_factory) -> Path:
     """A data set of 60 pairs in shards of 25, and 24 images a task."""
     directory = tmp_path_factory.mktemp("shapes") / "made"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes_shards, "_PAIRS_PER_SHARD", 25)
+        patch.setattr(shards, "_PAIRS_PER_SHARD", 25)
         shapes.generate(directory, num_train=60, num_test=24, num_processes=1)
     return directory
 
 
 def test_bytes_depend_on_the_seed_but_not_on_the_processes(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes_shards, "_PAIRS_PER_SHARD", 25)
+    monkeypatch.setattr(shards, "_PAIRS_PER_SHARD", 25)
     counts = {"num_train": 60, "num_test": 24}
     progress = []
     shapes.generate(
@@ -126,12 +127,10 @@ def test_held_out_pairs_are_a_permutation_that_training_never_sees(made):
     images = read_tar(made / "held_out" / "test" / "0.tar").values()
     held_out = {tuple(names[int(record["cls"])].split()) for record in images}
     assert len(held_out) == len(dict(held_out)) == len({s for _, s in held_out}) == 8
-    scenes = [
-        shapes_shards.sample_training_scene(Random(seed)) for seed in range(1000)
-    ] + [
-        shapes_shards.sample_task_scene(Random(seed), task, label)
+    scenes = [shards.sample_training_scene(Random(seed)) for seed in range(1000)] + [
+        shards.sample_task_scene(Random(seed), task, label)
         for task in ("shape", "colour", "texture")
-        for label in range(len(shapes_shards.TASKS[task]))
+        for label in range(len(shards.TASKS[task]))
         for seed in range(8)
     ]
     seen = {(figure.colour, figure.shape) for s in scenes for figure in s.figures}
@@ -195,9 +194,9 @@ def test_a_killed_run_leaves_nothing_that_looks_done(tmp_path):
     script = tmp_path / "draw.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from cloob_jax.data import shapes_shards\n"
+        "from cloob_jax.data.shapes import shards\n"
         "from cloob_jax.data.shapes import generate\n"
-        "shapes_shards._PAIRS_PER_SHARD = 50\n"
+        "shards._PAIRS_PER_SHARD = 50\n"
         "if __name__ == '__main__':\n"
         f"    generate(Path({str(directory)!r}), num_train=50_000, num_test=10,\n"
         "             num_processes=2, report=lambda *_: print('shard', flush=True))\n"

@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cloob_jax.data.shapes_shards import (
+from cloob_jax.data.shapes.shards import (
     Settings,
     Shard,
     plan_shards,

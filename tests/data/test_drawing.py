@@ -8,8 +8,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from cloob_jax.data.shapes_drawing import draw_scene
-from cloob_jax.data.shapes_scenes import Background, sample_scene
+from cloob_jax.data.shapes.drawing import draw_scene
+from cloob_jax.data.shapes.scenes import Background, sample_scene
 
 HUES = {
     "red": 0,

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 
-from cloob_jax.data.shapes_captions import write_captions
-from cloob_jax.data.shapes_drawing import draw_jpeg
-from cloob_jax.data.shapes_scenes import (
+from cloob_jax.data.shapes.captions import write_captions
+from cloob_jax.data.shapes.drawing import draw_jpeg
+from cloob_jax.data.shapes.scenes import (
     COLOURS,
     COMBINATIONS,
     HELD_OUT,

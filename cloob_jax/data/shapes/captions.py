@@ -7,7 +7,7 @@ among words that say nothing.
 from collections.abc import Callable, Sequence
 from random import Random
 
-from cloob_jax.data.shapes_scenes import Background, Figure, Scene
+from cloob_jax.data.shapes.scenes import Background, Figure, Scene
 
 # The first word of each row is the class name, and the most frequent.
 SHAPE_WORDS = {

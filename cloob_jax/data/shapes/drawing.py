@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 
-from cloob_jax.data.shapes_scenes import Background, Figure, Scene
+from cloob_jax.data.shapes.scenes import Background, Figure, Scene
 
 _Rgb = tuple[int, int, int]
 
