@@ -119,7 +119,12 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         schedule=schedule,
         abstract_state=jax.tree.map(_with_sharding, abstract_state, shardings),
         batch_sharding=batch_sharding,
-        init=jax.jit(init, out_shardings=shardings),
+        # It runs once: compiling it well would take longer than running it badly.
+        init=jax.jit(
+            init,
+            out_shardings=shardings,
+            compiler_options={"xla_backend_optimization_level": 0},
+        ),
         train_step=jitted_step,
         embedders=_embedders(model, mesh, shardings, config.batch_size),
     )

@@ -26,7 +26,7 @@ _RULES = (
     (r"token_embedding/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"attnpool/.*kernel$", PartitionSpec("fsdp", "tensor")),
     (r"conv[^/]*/kernel$", PartitionSpec(None, None, None, "fsdp")),
-    (r"projection$", PartitionSpec("fsdp", None)),
+    (r"projection/kernel$", PartitionSpec("fsdp", None)),
     (r"", PartitionSpec()),
 )
 

@@ -9,6 +9,8 @@ _CACHE = Path(tempfile.gettempdir()) / f"cloob-jax-tests-{os.getuid()}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Compiling takes most of the time of these tests, and optimising most of that.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # The commands that tests start compile the same few programs again and again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"

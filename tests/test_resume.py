@@ -39,7 +39,7 @@ def test_what_no_state_depends_on_may_change(field, value):
         ("optim.learning_rate", 1.0),
         ("model.name", "RN50"),
         ("objective.name", "clip"),
-        ("data.image_size", 32),
+        ("data.image_size", 64),
     ],
 )
 def test_what_the_state_depends_on_may_not(field, value):

@@ -66,7 +66,7 @@ def test_the_step_is_compiled_once():
 
 
 @pytest.mark.parametrize("model", ["RN-tiny", "ViT-tiny"])
-@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("mesh", [(2, 2, 2)])
 def test_meshes_agree(model, mesh):
     # SGD-like first step of Adam would amplify rounding: compare losses and gradients.
     options = {"model.name": model, "optim.learning_rate": 1e-4}
@@ -104,13 +104,13 @@ def test_ema_follows_the_parameters():
     start = jax.device_get(program.build(tiny_config(), sharding.make_mesh()).init())
 
     def leaf(tree):
-        return tree["model"]["text"]["projection"]
+        return tree["model"]["text"]["projection"]["kernel"]
 
     first = 0.9 * leaf(start.params) + 0.1 * leaf(states[0].params)
     second = 0.9 * first + 0.1 * leaf(states[1].params)
     np.testing.assert_allclose(leaf(states[1].ema), second, rtol=1e-5)
     np.testing.assert_array_equal(
-        states[1].evaluated()["text"]["projection"], leaf(states[1].ema)
+        states[1].evaluated()["text"]["projection"]["kernel"], leaf(states[1].ema)
     )
 
 
@@ -135,9 +135,9 @@ def test_the_gradient_is_of_the_whole_batch():
         )
         return objective(image, text)[0]
 
-    gradient = jax.grad(loss)(before.params["model"])["text"]["projection"]
-    moved = after.params["model"]["text"]["projection"]
-    moved = moved - before.params["model"]["text"]["projection"]
+    gradient = jax.grad(loss)(before.params["model"])["text"]["projection"]["kernel"]
+    moved = after.params["model"]["text"]["projection"]["kernel"]
+    moved = moved - before.params["model"]["text"]["projection"]["kernel"]
     clear = np.abs(gradient) > 1e-2 * np.abs(gradient).max()
     np.testing.assert_allclose(
         moved[clear], -1e-3 * np.sign(gradient[clear]), rtol=2e-2

@@ -102,8 +102,8 @@ def test_embeddings_of_a_ragged_tail_are_exact(data):
     images = rng.integers(0, 256, (17, 32, 32, 3), np.uint8)  # a batch and one more
     together = embed_images(images)
     alone = np.concatenate([embed_images(images[i : i + 1]) for i in range(17)])
-    assert together.shape == (17, 128)
+    assert together.shape == (17, 64)
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
     texts = rng.integers(1, 49406, (3, parts.model.context_length), np.int32)
-    assert embed_texts(texts).shape == (3, 128)
+    assert embed_texts(texts).shape == (3, 64)

@@ -61,21 +61,23 @@ RESIDUAL_NETWORK = {
 
 
 def text():
-    return models.build("ViT-tiny").text.clone(vocabulary_size=999)
+    return models.build("ViT-tiny").text.clone(
+        width=128, num_heads=2, num_layers=2, vocabulary_size=999
+    )
 
 
 def vision_transformer():
-    return models.build("ViT-tiny").visual.clone(num_layers=1)
+    return models.build("ViT-tiny", image_size=64).visual.clone(num_layers=1)
 
 
 def residual_network():
-    return models.build("RN-tiny").visual.clone(layers=(1,))
+    return models.build("RN-tiny", image_size=64).visual.clone(layers=(1,), width=16)
 
 
 @pytest.mark.parametrize(
     "make, inputs, published",
     [
-        (text, np.zeros((1, 32), int), TEXT),
+        (text, np.zeros((1, 24), int), TEXT),
         (vision_transformer, np.zeros((1, 64, 64, 3)), VISION_TRANSFORMER),
         (residual_network, np.zeros((1, 64, 64, 3)), RESIDUAL_NETWORK),
     ],

@@ -16,10 +16,10 @@ def relative_error(tree, expected):
 
 def test_training_on_eight_devices_equals_one():
     visual = models.build("RN-tiny", dtype=jnp.float32, bn_groups=2).visual
-    visual = visual.clone(layers=(1,))
+    visual = visual.clone(layers=(1,), width=16)
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(16, 64, 64, 3)).astype(np.float32)
-    targets = rng.normal(size=(16, 128)).astype(np.float32)
+    images = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
+    targets = rng.normal(size=(16, 64)).astype(np.float32)
     variables = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 4,
         jax.eval_shape(visual.init, jax.random.key(0), images),

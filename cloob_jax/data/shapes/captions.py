@@ -65,9 +65,9 @@ _WORDS = (
 
 # What is named of a figure, in the order in which it is said, and how often.
 _NAMED = {
-    ("colour", "shape"): 32,
-    ("shape",): 20,
-    ("colour",): 7,
+    ("colour", "shape"): 30,
+    ("shape",): 28,
+    ("colour",): 4,
     ("texture", "shape"): 11,
     ("texture", "colour", "shape"): 11,
     ("size", "shape"): 4,

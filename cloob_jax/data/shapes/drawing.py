@@ -94,9 +94,8 @@ def draw_scene(scene: Scene, image_size: int) -> Image.Image:
     background = _draw_background(scene.background, image_size)
     side = image_size * _OVERSAMPLING
     canvas = Image.fromarray(background).resize((side, side), Image.Resampling.NEAREST)
-    is_dark = bool(background.mean() < 128)
     for figure in scene.figures:
-        _draw_figure(canvas, figure, is_dark)
+        _draw_figure(canvas, figure)
     return canvas.reduce(_OVERSAMPLING)
 
 
@@ -119,8 +118,8 @@ def _draw_background(background: Background, image_size: int) -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _draw_figure(canvas: Image.Image, figure: Figure, is_dark: bool) -> None:
-    """Paint the figure onto the canvas; `is_dark` says what lies behind it."""
+def _draw_figure(canvas: Image.Image, figure: Figure) -> None:
+    """Paint the figure onto the canvas."""
     radius = figure.diameter / 2 * canvas.width
     side = 2 * math.ceil(radius) + 2
     mask = Image.new("L", (side, side))
@@ -133,7 +132,7 @@ def _draw_figure(canvas: Image.Image, figure: Figure, is_dark: bool) -> None:
         if figure.texture == "bordered":
             width = round(0.28 * radius)
             ImageDraw.Draw(pattern).line(points + points[:4], 255, width, "curve")
-    first, second = _tones(figure, is_dark)
+    first, second = _tones(figure)
     ink = Image.new("RGB", (side, side), first)
     ink.paste(second, mask=pattern)
     left, top = (round(c * canvas.width - side / 2) for c in (figure.x, figure.y))
@@ -162,8 +161,8 @@ def _pattern(texture: str, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h 
     return np.zeros(x.shape, bool)
 
 
-def _tones(figure: Figure, is_dark: bool) -> tuple[_Rgb, _Rgb]:
-    """The figure's colour, and its texture's second tone, clear of what lies behind."""
+def _tones(figure: Figure) -> tuple[_Rgb, _Rgb]:
+    """The figure's colour, and its texture's second tone."""
     hue, value = _HUES[figure.colour]
     first = np.array(
         colorsys.hsv_to_rgb(
@@ -172,8 +171,8 @@ def _tones(figure: Figure, is_dark: bool) -> tuple[_Rgb, _Rgb]:
             value * figure.value,
         )
     )
-    # Far from every hue, so that pale red is not taken for pink.
-    second = 0.2 * first + 0.8 if is_dark else 0.25 * first
+    # A shade of the same hue: a paler one would make red pink.
+    second = 0.5 * first
     return _as_rgb(first), _as_rgb(second)
 
 

@@ -40,7 +40,7 @@ SEEN = tuple(pair for pair in COMBINATIONS if pair not in HELD_OUT)
 # By the number of figures: the diameters of a small and of a large one. Every small
 # figure is smaller than every large one, whatever its company.
 _DIAMETERS = {
-    1: {"small": (0.38, 0.41), "large": (0.52, 0.70)},
+    1: {"small": (0.54, 0.62), "large": (0.76, 0.92)},
     2: {"small": (0.28, 0.36), "large": (0.42, 0.47)},
     3: {"small": (0.25, 0.32), "large": (0.42, 0.43)},
 }
@@ -95,7 +95,7 @@ class Scene:
 
 def sample_training_scene(random: Random) -> Scene:
     """A scene of one to three figures, of the combinations seen in training alone."""
-    [num_figures] = random.choices((1, 2, 3), weights=(55, 28, 17))
+    [num_figures] = random.choices((1, 2, 3), weights=(76, 15, 9))
     kinds = [
         (*random.choice(SEEN), random.choice(TEXTURES)) for _ in range(num_figures)
     ]
@@ -118,7 +118,7 @@ def sample_scene(random: Random, kinds: Sequence[tuple[str, str, str]]) -> Scene
             x=x,
             y=y,
             diameter=diameter,
-            angle=_uniform(random, -15.0, 15.0),
+            angle=_uniform(random, -8.0, 8.0),
             texture_angle=_uniform(random, 0.0, 180.0),
             hue_shift=_uniform(random, -5.0, 5.0),
             saturation=_uniform(random, 0.9, 1.0),
