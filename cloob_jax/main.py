@@ -62,7 +62,9 @@ def _parse(arguments: list[str]) -> list[str]:
         # Configs import configs.common: found beside them, whatever the folder is.
         sys.path.insert(0, str(path.resolve().parent.parent))
     try:
-        return app.parse_flags_with_usage(arguments)
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        _fail(str(error))
     except (AttributeError, KeyError) as error:
         # ml_collections names the nearest field itself.
         _fail(str(error.args[0]))
