@@ -123,7 +123,7 @@ def test_the_gradient_is_of_the_whole_batch():
     )
     before = parts.init()
     batch = make_batch(parts)
-    objective = objectives.build("cloob")
+    objective = objectives.build("cloob", beta=tiny_config().objective.beta)
 
     def loss(params):
         variables = {"params": params, "batch_stats": before.batch_stats}
