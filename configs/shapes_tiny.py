@@ -2,6 +2,10 @@
 
     python -m cloob_jax.main --config=configs/shapes_tiny.py
 
+Hardware: two CPU cores. Zero-shot top-1 after 4,000 of the 6,000 steps, one run on two
+shared cores at 540 to 670 images/s: colour 95.3, shape 48.5, held-out combinations 31.9
+(chance 1.6), texture 18.1 (chance 16.7). The end was not measured yet.
+
 The first run draws the data into data/shapes, or into DIR with
 `--config=configs/shapes_tiny.py:DIR`.
 """
