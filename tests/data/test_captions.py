@@ -46,16 +46,7 @@ OF_FIGURES = {
     "texture": TEXTURES,
     "size": {"small": "small little tiny", "large": "large big huge"},
 }
-OF_BACKGROUNDS = {
-    "background": {
-        "white": "white",
-        "grey": "grey gray",
-        "black": "black",
-        "beige": "beige cream",
-        "brown": "brown",
-    },
-    "kind": {"noisy": "grainy noisy rough", "gradient": "gradient fading"},
-}
+BACKGROUNDS = {"white": "white", "grey": "grey gray", "beige": "beige cream"}
 MODIFIERS = {"royal", "bright", "round", "five", "pointed", "love"}
 RELATIONS = {
     "left of": lambda a, b: a["x"] < b["x"],
@@ -74,7 +65,7 @@ NUMBERS = {"two": 2, "2": 2, "a pair of": 2, "three": 3, "3": 3}
 
 READING = {
     word + ending: (attribute, name)
-    for attribute, names in (OF_FIGURES | OF_BACKGROUNDS).items()
+    for attribute, names in (OF_FIGURES | {"background": BACKGROUNDS}).items()
     for name, words in names.items()
     for word in words.split()
     for ending in ("", "s", "es")
@@ -104,13 +95,11 @@ def find_wrong_figures(text: str, scene: dict) -> list:
 
 
 def find_wrong_background(text: str, scene: dict) -> list:
-    background = scene["background"]
-    is_gradient = background["kind"] == "gradient"
-    colours = {background["colour"], background["other" if is_gradient else "colour"]}
-    truth = {"background": colours, "kind": {background["kind"]}}
     said = [READING.get(word, ("", "")) for word in re.findall("[a-z]+", text)]
     return [
-        (key, name) for key, name in said if key in truth and name not in truth[key]
+        name
+        for attribute, name in said
+        if attribute == "background" and name != scene["background"]
     ]
 
 

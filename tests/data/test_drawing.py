@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cloob_jax.data.shapes.drawing import draw_scene
-from cloob_jax.data.shapes.scenes import Background, sample_scene
+from cloob_jax.data.shapes.scenes import sample_scene
 
 HUES = {
     "red": 0,
@@ -27,8 +27,7 @@ HUES = {
 def test_figures_cover_the_area_that_geometry_says(shape):
     share = {"circle": math.pi, "square": 2.0, "triangle": 3 * math.sqrt(3) / 4}[shape]
     scene = sample_scene(Random(shape), [("blue", shape, "plain")])
-    plain = Background("plain", "white", "black", 0.0, 0)
-    pixels = np.asarray(draw_scene(dataclasses.replace(scene, background=plain), 256))
+    pixels = np.asarray(draw_scene(dataclasses.replace(scene, background="white"), 256))
     covered = 1 - (pixels[:, :, 0].astype(float) / pixels[0, 0, 0]).clip(0, 1)
     [figure] = scene.figures
     expected = share * (figure.diameter / 2) ** 2

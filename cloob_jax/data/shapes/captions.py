@@ -7,7 +7,7 @@ among words that say nothing.
 from collections.abc import Callable, Sequence
 from random import Random
 
-from cloob_jax.data.shapes.scenes import Background, Figure, Scene
+from cloob_jax.data.shapes.scenes import Figure, Scene
 
 # The first word of each row is the class name, and the most frequent.
 SHAPE_WORDS = {
@@ -42,9 +42,7 @@ SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "h
 BACKGROUND_WORDS = {
     "white": ("white",),
     "grey": ("grey", "gray"),
-    "black": ("black",),
     "beige": ("beige", "cream"),
-    "brown": ("brown", "dark brown"),
 }
 NUMBER_WORDS = {2: ("two", "2", "a pair of"), 3: ("three", "3")}
 RELATION_WORDS = {
@@ -169,15 +167,8 @@ def _place_phrase(figure: Figure) -> str:
     return "in the middle" if is_central else ""
 
 
-def _background_phrase(random: Random, background: Background) -> str:
-    colour = _word(random, background.colour)
-    if background.kind == "gradient":
-        other = _word(random, background.other)
-        return random.choice(
-            ("on a gradient background", f"on {colour} fading to {other}")
-        )
-    if background.kind == "noisy":
-        return f"on a {random.choice(('grainy', 'noisy', 'rough'))} {colour} background"
+def _background_phrase(random: Random, background: str) -> str:
+    colour = _word(random, background)
     return random.choice(
         (f"on {colour}", f"on a {colour} background", f"against {colour}")
     )

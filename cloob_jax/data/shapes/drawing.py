@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 
-from cloob_jax.data.shapes.scenes import Background, Figure, Scene
+from cloob_jax.data.shapes.scenes import Figure, Scene
 
 _Rgb = tuple[int, int, int]
 
@@ -29,10 +29,8 @@ _HUES = {
 _SATURATIONS = {"pink": 0.58}
 _BACKGROUND_RGB = {
     "white": (246, 246, 246),
-    "grey": (132, 132, 134),
-    "black": (22, 22, 24),
-    "beige": (226, 208, 178),
-    "brown": (92, 68, 50),
+    "grey": (205, 205, 208),
+    "beige": (234, 222, 198),
 }
 
 
@@ -91,31 +89,11 @@ def draw_jpeg(scene: Scene, image_size: int) -> bytes:
 
 def draw_scene(scene: Scene, image_size: int) -> Image.Image:
     """The scene as an RGB image of `image_size` x `image_size` pixels."""
-    background = _draw_background(scene.background, image_size)
     side = image_size * _OVERSAMPLING
-    canvas = Image.fromarray(background).resize((side, side), Image.Resampling.NEAREST)
+    canvas = Image.new("RGB", (side, side), _BACKGROUND_RGB[scene.background])
     for figure in scene.figures:
         _draw_figure(canvas, figure)
     return canvas.reduce(_OVERSAMPLING)
-
-
-def _draw_background(background: Background, image_size: int) -> np.ndarray:
-    pixels = np.full(
-        (image_size, image_size, 3), _BACKGROUND_RGB[background.colour], np.float32
-    )
-    if background.kind == "gradient":
-        ramp = np.linspace(-0.5, 0.5, image_size, dtype=np.float32)
-        x, y = _rotate(ramp[None, :], ramp[:, None], background.angle)
-        share = np.clip(x + 0.5, 0, 1)[:, :, None]
-        pixels += share * (
-            np.array(_BACKGROUND_RGB[background.other], np.float32) - pixels
-        )
-    if background.kind == "noisy":
-        noise = np.random.default_rng(background.seed).standard_normal(
-            (image_size, image_size, 1), np.float32
-        )
-        pixels += 16 * noise
-    return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
 def _draw_figure(canvas: Image.Image, figure: Figure) -> None:

@@ -75,7 +75,7 @@ class Settings:
     image_size: int
     seed: int
     # To be raised when the same settings would draw other pictures or captions.
-    version: int = 1
+    version: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
