@@ -54,7 +54,6 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     Raises:
       UserError: a value that cannot be meant, by its field's name.
     """
-    total_steps = num_steps(config)
     model = _build_model(config)
     objective = objectives.build(
         config.objective.name,
@@ -62,56 +61,17 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         beta=config.objective.beta,
         form=config.objective.form,
     )
-    schedule = optim.schedule(
-        config.optim.schedule,
-        learning_rate=config.optim.learning_rate,
-        warmup_steps=config.optim.warmup_steps,
-        total_steps=total_steps,
-        num_cycles=config.optim.num_cycles,
-    )
-    tx = optim.build(
-        schedule,
-        weight_decay=config.optim.weight_decay,
-        b1=config.optim.b1,
-        b2=config.optim.b2,
-        eps=config.optim.eps,
-        grad_clip_norm=config.optim.grad_clip_norm,
-    )
-
-    def init() -> TrainState:
-        images = jnp.zeros((1, model.image_size, model.image_size, 3))
-        texts = jnp.zeros((1, model.context_length), jnp.int32)
-        variables = model.init(jax.random.key(config.seed), images, texts)
-        params = {
-            "model": variables["params"],
-            "objective": objectives.initial_scalars(
-                config.objective.name,
-                inv_tau=config.objective.inv_tau,
-                learn_inv_tau=config.objective.learn_inv_tau,
-            ),
-        }
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=tx.init(params),
-            ema=None if config.optim.ema_decay is None else params,
-        )
-
+    total_steps, schedule, tx = _build_optimiser(config)
+    init = functools.partial(_init, config, model, tx)
     abstract_state = jax.eval_shape(init)
     shardings = sharding.tree_shardings(abstract_state, mesh)
     batch_sharding = sharding.batch_sharding(mesh, config.batch_size)
-    jitted_step = jax.jit(
-        functools.partial(
-            step.train_step,
-            model=model,
-            objective=objective,
-            tx=tx,
-            ema_decay=config.optim.ema_decay,
-        ),
-        in_shardings=(shardings, batch_sharding),
-        out_shardings=(shardings, sharding.replicated(mesh)),
-        donate_argnums=0,
+    train_step = functools.partial(
+        step.train_step,
+        model=model,
+        objective=objective,
+        tx=tx,
+        ema_decay=config.optim.ema_decay,
     )
     return Program(
         model=model,
@@ -125,7 +85,12 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
             out_shardings=shardings,
             compiler_options={"xla_backend_optimization_level": 0},
         ),
-        train_step=jitted_step,
+        train_step=jax.jit(
+            train_step,
+            in_shardings=(shardings, batch_sharding),
+            out_shardings=(shardings, sharding.replicated(mesh)),
+            donate_argnums=0,
+        ),
         embedders=_embedders(model, mesh, shardings, config.batch_size),
     )
 
@@ -165,6 +130,53 @@ def _build_model(config: ConfigDict) -> models.DualEncoder:
         image_size=config.data.image_size,
         dtype=_DTYPES[config.model.dtype],
         bn_groups=groups,
+    )
+
+
+def _build_optimiser(
+    config: ConfigDict,
+) -> tuple[int, optax.Schedule, optax.GradientTransformation]:
+    """The number of steps, the learning rate at each, and what applies it."""
+    total_steps = num_steps(config)
+    schedule = optim.schedule(
+        config.optim.schedule,
+        learning_rate=config.optim.learning_rate,
+        warmup_steps=config.optim.warmup_steps,
+        total_steps=total_steps,
+        num_cycles=config.optim.num_cycles,
+    )
+    tx = optim.build(
+        schedule,
+        weight_decay=config.optim.weight_decay,
+        b1=config.optim.b1,
+        b2=config.optim.b2,
+        eps=config.optim.eps,
+        grad_clip_norm=config.optim.grad_clip_norm,
+    )
+    return total_steps, schedule, tx
+
+
+def _init(
+    config: ConfigDict, model: models.DualEncoder, tx: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step, from the seed."""
+    images = jnp.zeros((1, model.image_size, model.image_size, 3))
+    texts = jnp.zeros((1, model.context_length), jnp.int32)
+    variables = model.init(jax.random.key(config.seed), images, texts)
+    params = {
+        "model": variables["params"],
+        "objective": objectives.initial_scalars(
+            config.objective.name,
+            inv_tau=config.objective.inv_tau,
+            learn_inv_tau=config.objective.learn_inv_tau,
+        ),
+    }
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(params),
+        ema=None if config.optim.ema_decay is None else params,
     )
 
 

@@ -14,17 +14,18 @@ from configs import common
 def get_config(directory: str = "data/cifar10") -> ConfigDict:
     """A small ResNet; the photographs are enlarged to 64 x 64 pixels."""
     config = common.get_config()
-    config.batch_size = 256
-    config.total_steps = 2000
+    config.batch_size = 32
+    config.total_steps = 8000
     config.model.name = "RN-tiny"
     config.model.dtype = "float32"  # CPUs compute bfloat16 slowly
+    config.objective.beta = 25.0
     config.data.image_size = 64
     config.data.train = f"{directory}/train"
     config.optim.learning_rate = 2e-3
-    config.optim.warmup_steps = 100
-    config.log_steps = 50
-    config.checkpoint_steps = 500
-    config.eval_steps = 500
+    config.optim.warmup_steps = 300
+    config.log_steps = 100
+    config.checkpoint_steps = 1000
+    config.eval_steps = 2000
     config.evals = {
         "cifar10": {"kind": "zero_shot", "root": directory, "split": "test"}
     }

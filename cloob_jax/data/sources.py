@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from cloob_jax.data.tars import Fault, TarRecords
+from cloob_jax.data.tar_index import Fault
+from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
 
 

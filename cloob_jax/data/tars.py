@@ -1,43 +1,20 @@
-"""Random access into WebDataset tars: an index of offsets, built once and mapped.
+"""Random access into WebDataset tars.
 
 A WebDataset shard is a plain tar in which the members of one record share a key (the
-name up to the first dot of its last part) and differ in their extension. A tar has no
-table of contents, so the first use of a set of shards reads all headers, never the
-contents, and keeps what it found in the cache directory.
+name up to the first dot of its last part) and differ in their extension.
 """
 
-import concurrent.futures
-import dataclasses
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.errors import UserError
+from cloob_jax.data import tar_index
 
-_BLOCK = 512
-_IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _MAX_DESCRIPTORS = 512  # half of what a process may usually have open
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """Something in the data that cannot be used: where, and why."""
-
-    shard: str
-    key: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Member:
-    name: str
-    offset: int
-    size: int
 
 
 class TarRecords:
@@ -60,7 +37,7 @@ class TarRecords:
             single complete record.
         """
         self._shards = [Path(shard) for shard in shards]
-        self._index_file, self.faults = _cached_index(self._shards, companion)
+        self._index_file, self.faults = tar_index.cached_index(self._shards, companion)
         self._process_state()
         description = [(s.name, s.stat().st_size) for s in self._shards]
         text = json.dumps([description, companion, len(self)])
@@ -83,10 +60,10 @@ class TarRecords:
         """Which shard a record lies in, and its key there."""
         shard, offset = (int(value) for value in self._index[record][:2])
         try:
-            member = next(_members(self._shards[shard], start=offset - _BLOCK))
+            key = tar_index.key_before(self._shards[shard], offset)
         except ValueError:  # the tar changed since
-            return self._shards[shard].name, f"at byte {offset}"
-        return self._shards[shard].name, _split(member.name)[0]
+            key = f"at byte {offset}"
+        return self._shards[shard].name, key
 
     def _read(self, shard: int, size: int, offset: int) -> bytes:
         # Descriptors are kept, since opening costs more than reading, above all on
@@ -114,195 +91,3 @@ class TarRecords:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._process_state()
-
-
-def _split(name: str) -> tuple[str, str]:
-    """A member's key and extension, by WebDataset's rule: the first dot divides."""
-    folder, _, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), extension.lower()
-
-
-def _members(path: Path, start: int = 0) -> Iterator[_Member]:
-    """Walks the headers of a tar (ustar, GNU and pax) from byte `start`.
-
-    Raises:
-      ValueError: what is wrong with the archive, and from which byte on.
-    """
-    with open(path, "rb", buffering=0) as file:
-        end = os.fstat(file.fileno()).st_size
-        position, long_name = start, None
-        pax: dict[str, str] = {}
-        while position < end:
-            header = os.pread(file.fileno(), _BLOCK, position)
-            if len(header) == _BLOCK and not header.strip(b"\0"):
-                return
-            if len(header) < _BLOCK:
-                raise ValueError(f"truncated at byte {position}")
-            if not _checksum_holds(header):
-                raise ValueError(f"no tar header at byte {position}")
-            kind = header[156:157]
-            size = int(pax.get("size", _number(header[124:136])))
-            data, position = position + _BLOCK, position + _BLOCK + _round_up(size)
-            if data + size > end:
-                raise ValueError(
-                    f"truncated at byte {end}: a member needs {size} bytes"
-                )
-            if kind == b"L":
-                long_name = _text(os.pread(file.fileno(), size, data))
-            elif kind == b"x":
-                pax = _pax_records(os.pread(file.fileno(), size, data))
-            elif kind not in (b"g", b"K"):
-                if kind in (b"0", b"\0", b"7"):
-                    name = pax.get("path") or long_name or _name(header)
-                    yield _Member(name, data, size)
-                long_name, pax = None, {}
-        raise ValueError("truncated: the end-of-archive marker is missing")
-
-
-def _round_up(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
-def _name(header: bytes) -> str:
-    name, prefix = _text(header[:100]), _text(header[345:500])
-    # GNU archives use the prefix field for other things.
-    return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
-
-
-def _number(field: bytes) -> int:
-    if field[0] & 0x80:  # GNU's base-256, for sizes past 8 GiB
-        return int.from_bytes(field[1:], "big")
-    return int(field.strip(b"\0 ") or b"0", 8)
-
-
-def _checksum_holds(header: bytes) -> bool:
-    try:
-        stored = _number(header[148:156])
-    except ValueError:
-        return False
-    return stored == sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
-
-
-def _pax_records(data: bytes) -> dict[str, str]:
-    records = {}
-    while data:
-        length = int(data.split(b" ", 1)[0])
-        key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
-        records[key.decode()] = value.decode("utf-8", "replace")
-        data = data[length:]
-    return records
-
-
-def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
-    """One shard's records, and its faults.
-
-    The columns `[n, 4]` are offset and size of the image, then of its companion; the
-    full index `[n, 5]` has the shard's number before them.
-    """
-    images: dict[str, _Member] = {}
-    others: dict[str, _Member] = {}
-    faults = []
-    try:
-        for member in _members(path):
-            key, extension = _split(member.name)
-            if extension in _IMAGE_EXTENSIONS:
-                images.setdefault(key, member)
-            elif extension == companion:
-                others.setdefault(key, member)
-    except ValueError as error:
-        faults.append(Fault(path.name, "", str(error)))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; the shard must be readable"
-        ) from None
-    places = [
-        (images[key].offset, images[key].size, others[key].offset, others[key].size)
-        for key in images
-        if key in others
-    ]
-    for key in images.keys() ^ others.keys():
-        lacking = companion if key in images else "image"
-        faults.append(Fault(path.name, key, f"no {lacking} member"))
-    return np.array(places, np.int64).reshape(-1, 4), sorted(
-        faults, key=lambda f: f.key
-    )
-
-
-def _cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]:
-    identity = hashlib.sha256(companion.encode())
-    for shard in shards:
-        status = shard.stat()
-        line = f"{shard.resolve()} {status.st_size} {status.st_mtime_ns}\n"
-        identity.update(line.encode())
-    directory = _cache_directory()
-    file = directory / f"{identity.hexdigest()[:32]}.npy"
-    report = file.with_suffix(".json")
-    if not report.exists():  # written last, so that it stands for a complete index
-        index, faults = _build_index(shards, companion)
-        _replace(file, lambda f: np.save(f, index))
-        listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
-        _replace(report, lambda f: f.write(listed.encode()))
-    return file, [Fault(**fault) for fault in json.loads(report.read_text())]
-
-
-def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[Fault]]:
-    for shard in shards:
-        with open(shard, "rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                raise UserError(
-                    f"{shard} is compressed, so that records cannot be reached one by "
-                    "one; decompress it (gunzip) and point to the plain .tar"
-                )
-    # Threads, for disks with latency; the scan itself is 10^5 records a second.
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        scans = list(pool.map(_scan, shards, [companion] * len(shards)))
-    rows = [
-        np.insert(places, 0, number, axis=1) for number, (places, _) in enumerate(scans)
-    ]
-    faults = [fault for _, found in scans for fault in found]
-    index = np.concatenate(rows)
-    if not len(index):
-        extensions = ", ".join(_IMAGE_EXTENSIONS)
-        detail = f"; {faults[0].shard}: {faults[0].reason}" if faults else ""
-        raise UserError(
-            f"{_describe(shards)}: no record with an image ({extensions}) and a "
-            f".{companion} member under one key{detail}"
-        )
-    return index, faults
-
-
-def _describe(shards: list[Path]) -> str:
-    more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
-    return f"{shards[0]}{more}"
-
-
-def _cache_directory() -> Path:
-    """Where indices are kept: `$XDG_CACHE_HOME/cloob_jax`, else a temporary one."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    for candidate in (Path(base), Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
-        directory = candidate / "cloob_jax" / "index"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(directory, os.W_OK):
-            return directory
-    raise UserError(
-        f"{base} cannot be written; set XDG_CACHE_HOME to a writable folder"
-    )
-
-
-def _replace(file: Path, write) -> None:
-    """Writes a file beside its place and renames it, so that no half of it is seen."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
-        try:
-            write(temporary)
-        except BaseException:
-            os.unlink(temporary.name)
-            raise
-    os.replace(temporary.name, file)

@@ -9,7 +9,8 @@ from cloob_jax.evaluators.zero_shot import ZeroShot, classifier
 
 _TILE, _TEXT, _GAP, _ROW = 112, 250, 14, 26
 _INV_TAU = 30.0
-_RIGHT, _WRONG, _INK, _FAINT = "#1a7f37", "#c4320a", "#1f2328", "#d8dee4"
+_RIGHT, _WRONG, _OTHER = "#1a7f37", "#c4320a", "#848d97"
+_INK, _FAINT = "#1f2328", "#d8dee4"
 
 
 def draw(
@@ -22,7 +23,7 @@ def draw(
     """Pictures spread over a data set, each with its three likeliest captions.
 
     The bars are the softmax over all classes of 30 times the similarity (CLOOB's
-    published 1/tau); the true class's caption is green, the others red.
+    published 1/tau); the true class's caption is green, a wrong first one red.
     """
     dataset = test.dataset
     count = min(columns * rows, len(dataset))
@@ -47,7 +48,7 @@ def draw(
         tile = Image.fromarray(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
         sheet.paste(tile, (left, top))
         for line, guess in enumerate(np.argsort(-share)[:3].tolist()):
-            colour = _RIGHT if guess == label else _WRONG
+            colour = _RIGHT if guess == label else _OTHER if line else _WRONG
             place = (left + _TILE + _GAP, top + 8 + line * (_ROW + 8))
             _bar(pen, place, dataset.prompts(guess)[0], float(share[guess]), colour)
     return sheet

@@ -130,17 +130,7 @@ def build(
       UserError: for an unknown name, or an image size that the strides or patches
         of the model do not divide.
     """
-    if name not in SIZES:
-        close = difflib.get_close_matches(name, SIZES) or SIZES
-        raise UserError(f"unknown model {name!r}: choose {' or '.join(close)}")
-    size = SIZES[name]
-    image_size = size.image_size if image_size is None else image_size
-    divisor = size.patch_size or TOTAL_STRIDE
-    if image_size < divisor or image_size % divisor:
-        raise UserError(
-            f"image size {image_size} does not suit {name}: "
-            f"choose a positive multiple of {divisor}"
-        )
+    size = _look_up(name, image_size)
     activation = transformer.quick_gelu if quick_gelu else transformer.exact_gelu
     text = TextEncoder(
         embed_dim=size.embed_dim,
@@ -155,7 +145,7 @@ def build(
     if size.patch_size is None:
         resnet = ModifiedResNet(
             embed_dim=size.embed_dim,
-            image_size=image_size,
+            image_size=size.image_size,
             layers=size.vision_layers,
             width=size.vision_width,
             bn_groups=bn_groups,
@@ -164,7 +154,7 @@ def build(
         return DualEncoder(resnet, text)
     vit = VisionTransformer(
         embed_dim=size.embed_dim,
-        image_size=image_size,
+        image_size=size.image_size,
         patch_size=size.patch_size,
         width=size.vision_width,
         num_heads=size.vision_width // VISION_HEAD_WIDTH,
@@ -173,3 +163,20 @@ def build(
         dtype=dtype,
     )
     return DualEncoder(vit, text)
+
+
+def _look_up(name: str, image_size: int | None) -> Size:
+    """The size of that name, with another image size if one is given."""
+    if name not in SIZES:
+        close = difflib.get_close_matches(name, SIZES) or SIZES
+        raise UserError(f"unknown model {name!r}: choose {' or '.join(close)}")
+    size = SIZES[name]
+    if image_size is None:
+        return size
+    divisor = size.patch_size or TOTAL_STRIDE
+    if image_size < divisor or image_size % divisor:
+        raise UserError(
+            f"image size {image_size} does not suit {name}: "
+            f"choose a positive multiple of {divisor}"
+        )
+    return dataclasses.replace(size, image_size=image_size)

@@ -114,7 +114,9 @@ def test_what_is_no_tar_is_refused_by_name(tmp_path, content, message):
 def test_index_is_built_once_and_follows_a_changed_tar(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "0.tar", pairs(3))
     first = TarRecords([path], "txt")
-    monkeypatch.setattr("cloob_jax.data.tars._scan", None)  # a second scan would fail
+    monkeypatch.setattr(
+        "cloob_jax.data.tar_index._scan", None
+    )  # a second scan would fail
     assert TarRecords([path], "txt").fingerprint == first.fingerprint
     monkeypatch.undo()
     write_tar(path, pairs(4))
