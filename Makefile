@@ -15,7 +15,7 @@ train: $(READY)  ## Train CLOOB on the embedded default data and evaluate it
 	$(BIN)/python -m cloob_jax.main --config=$(CONFIG)
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(READY)  ## Check format, style, types and layers
 	$(BIN)/ruff format --check .

@@ -56,7 +56,7 @@ def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line and status 2."""
     path = _config_path(arguments)
     if path is None and not {"--help", "-h", "--helpfull"} & set(arguments):
-        _fail(f"--config is missing, for example --config={_known_configs()}")
+        _fail("--config is missing, for example --config=configs/shapes_tiny.py")
     if path is not None:
         _check_config_file(path)
         # Configs import configs.common: found beside them, whatever the folder is.
@@ -96,10 +96,6 @@ def _check_config_file(path: Path) -> None:
     near = difflib.get_close_matches(str(path), names, 1, cutoff=0)
     meant = f"; did you mean {near[0]}?" if near else ""
     _fail(f"--config={path}: no such file{meant}")
-
-
-def _known_configs() -> str:
-    return "configs/shapes_tiny.py"
 
 
 def run() -> None:

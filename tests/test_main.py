@@ -247,6 +247,17 @@ def test_a_changed_config_is_refused_by_its_field(finished, data):
     assert (workdir / "checkpoints" / str(_STEPS)).is_dir()
 
 
+def test_a_full_disk_is_one_line_and_leaves_what_was_saved(data, tmp_path):
+    options = {"model.name": "ViT-tiny", "total_steps": 2, "optim.warmup_steps": 1}
+    flags = arguments(data, tmp_path / "run", checkpoint_steps=1, **options)
+    command = [sys.executable, "-m", "cloob_jax.main", *flags]
+    # Files of at most 400 blocks of 1 KiB; the embedding alone takes 12 MiB.
+    limited = ["bash", "-c", 'ulimit -f 400; exec "$@"', "bash", *map(str, command)]
+    result = subprocess.run(limited, cwd=_ROOT, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "is the disk full" in one_line(result.stderr)
+
+
 def test_help_is_short_and_exits_cleanly():
     code, output = run("--help")
     assert code in (0, 1) and "--config=configs/shapes_tiny.py" in output

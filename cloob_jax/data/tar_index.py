@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -237,12 +238,19 @@ def _cache_directory() -> Path:
     )
 
 
-def _replace(file: Path, write) -> None:
+def _replace(file: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file beside its place and renames it, so that no half of it is seen."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
+    try:
+        temporary = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)
         try:
-            write(temporary)
+            with temporary:
+                write(temporary)
+            os.replace(temporary.name, file)
         except BaseException:
             os.unlink(temporary.name)
             raise
-    os.replace(temporary.name, file)
+    except OSError as error:
+        raise UserError(
+            f"{file.parent}: {error.strerror or error}; the index of the shards needs "
+            "room, set XDG_CACHE_HOME to a folder that has some"
+        ) from None

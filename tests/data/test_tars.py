@@ -7,6 +7,7 @@ import pickle
 import tarfile
 
 import pytest
+from full_disk import small_files_only
 
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
@@ -114,14 +115,23 @@ def test_what_is_no_tar_is_refused_by_name(tmp_path, content, message):
 def test_index_is_built_once_and_follows_a_changed_tar(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "0.tar", pairs(3))
     first = TarRecords([path], "txt")
-    monkeypatch.setattr(
-        "cloob_jax.data.tar_index._scan", None
-    )  # a second scan would fail
+    # A second scan would fail.
+    monkeypatch.setattr("cloob_jax.data.tar_index._scan", None)
     assert TarRecords([path], "txt").fingerprint == first.fingerprint
     monkeypatch.undo()
     write_tar(path, pairs(4))
     second = TarRecords([path], "txt")
     assert len(second) == 4 and second.fingerprint != first.fingerprint
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_of_an_index(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "0.tar", pairs(9))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with small_files_only(200):
+        with pytest.raises(UserError, match="index of the shards needs room"):
+            TarRecords([path], "txt")
+    left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert left == [] and len(TarRecords([path], "txt")) == 9
 
 
 def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
