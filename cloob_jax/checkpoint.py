@@ -2,7 +2,7 @@
 
     checkpoints/STEP/params    parameters, running statistics, their average
     checkpoints/STEP/train     optimiser state and step
-    checkpoints/STEP/data      examples seen, seed, fingerprint of the data
+    checkpoints/STEP/data      examples seen, fingerprint of the data
     checkpoints/STEP/meta      the config and the versions that wrote it
 
 Orbax writes beside and renames, so that a kill at any moment leaves the previous
@@ -21,6 +21,11 @@ import orbax.checkpoint as ocp
 from cloob_jax.errors import UserError
 from cloob_jax.state import TrainState
 
+_WRITING = "Is the disk full or read-only?"
+_READING = (
+    "It was made by another model, or is damaged: remove its folder to go on from an "
+    "earlier step."
+)
 _VERSIONS_OF = ("cloob_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
 
@@ -76,7 +81,8 @@ class Checkpoints:
             data=ocp.args.JsonSave(data),  # type: ignore[call-arg]
             meta=ocp.args.JsonSave({"config": config, "versions": versions}),  # type: ignore[call-arg]
         )
-        with self._clear_errors(f"step {step} could not be saved"):
+        # The error may be that of the save before, which went on meanwhile.
+        with self._clear_errors(f"saving failed by step {step}", _WRITING):
             self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
@@ -85,7 +91,7 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        with self._clear_errors("the last save could not be finished"):
+        with self._clear_errors("the last save could not be finished", _WRITING):
             self._manager.wait_until_finished()
 
     def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,9 +99,9 @@ class Checkpoints:
         args = ocp.args.Composite(
             data=ocp.args.JsonRestore(), meta=ocp.args.JsonRestore()
         )
-        with self._clear_errors(f"step {step} cannot be read"):
+        with self._clear_errors(f"step {step} cannot be read", _READING):
             restored = self._manager.restore(step, args=args)
-        return restored["data"], restored["meta"]["config"]
+            return restored["data"], restored["meta"]["config"]
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of `step`, laid out as `abstract` says.
@@ -112,26 +118,21 @@ class Checkpoints:
             params=ocp.args.StandardRestore(_params_item(abstract)),  # type: ignore[call-arg]
             train=ocp.args.StandardRestore(_train_item(abstract)),  # type: ignore[call-arg]
         )
-        with self._clear_errors(f"step {step} cannot be restored"):
+        with self._clear_errors(f"step {step} cannot be restored", _READING):
             restored = self._manager.restore(step, args=args)
         # Orbax rebuilds containers by their names; the optimiser wants its own types.
         items = {**restored["params"], **restored["train"]}
         return jax.tree.map(lambda _, leaf: leaf, abstract, TrainState(**items))
 
     @contextlib.contextmanager
-    def _clear_errors(self, what: str) -> Iterator[None]:
+    def _clear_errors(self, what: str, advice: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # Orbax and its storage raise many kinds
             line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
-            try:
-                last = self._manager.latest_step()
-            except OSError:
-                last = None
+            steps = ", ".join(map(str, self._manager.all_steps())) or "none"
             raise UserError(
-                f"{self._directory}: {what}: {line}; is the disk full or read-only? "
-                f"The last complete checkpoint is "
-                f"{'none' if last is None else f'step {last}'}"
+                f"{self._directory}: {what}: {line}. {advice} Complete steps: {steps}"
             ) from error
 
 

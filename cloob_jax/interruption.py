@@ -1,12 +1,16 @@
 """SIGTERM and control-C as a wish to stop, which the loop grants at a safe place."""
 
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
+
+
+_SAME_WISH_SECONDS = 2.0
 
 
 class Interrupted(Exception):
@@ -16,13 +20,19 @@ class Interrupted(Exception):
 class Stop:
     """Watches for the signals while entered.
 
-    The first signal sets `requested`; the second one does what it does elsewhere, for
-    those who do not want to wait.
+    The first signal sets `requested`; a later one does what it does elsewhere, for
+    those who do not want to wait. One within two seconds is the same wish: `timeout`
+    and `make` pass on what the terminal has sent to the whole group already.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self._since: float | None = None
         self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run is to stop."""
+        return self._since is not None
 
     def __enter__(self) -> "Stop":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,9 +55,13 @@ class Stop:
         return checked
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.requested = True
-        self._restore()
+        del frame
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        elif now - self._since > _SAME_WISH_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         while self._previous:

@@ -7,12 +7,14 @@ Goes on by itself from what is in the run directory (default: runs/NAME_OF_THE_C
 """
 
 import difflib
-import errno
+import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from cloob_jax.errors import UserError
 
@@ -22,17 +24,17 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run directory; default: runs/NAME_OF_THE_CONFIG."
 )
-# What the system says when the user's disk or permissions are the reason.
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
+_HELP = {"h", "help", "helpfull", "helpshort"}
 
 
 def main(arguments: list[str]) -> None:
     """Runs what the flags say; see the top of this file."""
     if len(arguments) > 1:
         _fail(f"{arguments[1]}: unexpected; flags start with --, as in --config=FILE")
-    # What the libraries tell of their inner workings would bury the progress line.
-    logging.set_verbosity(logging.WARNING)
-    workdir = Path(_WORKDIR.value or Path("runs") / _config_name(sys.argv))
+    # What the libraries tell of their inner workings would bury the progress line, and
+    # their tracebacks the one line that says it: what fails is raised as well.
+    logging.set_verbosity(logging.FATAL)
+    workdir = Path(_WORKDIR.value or Path("runs") / _run_name(sys.argv))
     try:
         # After the flags, so that --help and a wrong flag answer at once.
         from cloob_jax import train
@@ -40,11 +42,13 @@ def main(arguments: list[str]) -> None:
         train.train_and_evaluate(_CONFIG.value, workdir)
     except UserError as error:
         _fail(str(error))
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
+    except OSError as error:  # a full disk, a file that went away, a lost mount
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}; what was saved in {workdir} before stays")
+        reason = error.strerror or str(error) or type(error).__name__
+        _fail(f"{where}{reason}; what was saved in {workdir} before stays")
+    except KeyboardInterrupt:
+        print("cloob_jax: interrupted before the first step", file=sys.stderr)
+        sys.exit(130)
 
 
 def _fail(message: str) -> None:
@@ -54,38 +58,67 @@ def _fail(message: str) -> None:
 
 def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line and status 2."""
-    path = _config_path(arguments)
-    if path is None and not {"--help", "-h", "--helpfull"} & set(arguments):
+    path, argument = _config_file(arguments)
+    if path is None and not _HELP & {argument.lstrip("-") for argument in arguments}:
         _fail("--config is missing, for example --config=configs/shapes_tiny.py")
     if path is not None:
         _check_config_file(path)
         # Configs import configs.common: found beside them, whatever the folder is.
         sys.path.insert(0, str(path.resolve().parent.parent))
     try:
+        if path is not None:
+            _check_fields(arguments, path, argument)
         return flags.FLAGS(arguments)
     except flags.Error as error:
         _fail(str(error))
-    except (AttributeError, KeyError) as error:
-        # ml_collections names the nearest field itself.
-        _fail(str(error.args[0]))
-    except (ValueError, TypeError, ImportError, SyntaxError) as error:
+    except Exception as error:  # a config is a program, it may raise anything
         _fail(f"{type(error).__name__} in the config or its flags: {error}")
     raise AssertionError
 
 
-def _config_path(arguments: list[str]) -> Path | None:
+def _config_file(arguments: list[str]) -> tuple[Path | None, str | None]:
+    """The config's path and what stands after its colon."""
     for number, argument in enumerate(arguments):
         name, _, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
             value = value or " ".join(arguments[number + 1 : number + 2])
-            return Path(value.partition(":")[0])
-    return None
+            path, colon, rest = value.partition(":")
+            return Path(path), rest if colon else None
+    return None, None
 
 
-def _config_name(arguments: list[str]) -> str:
-    path = _config_path(arguments)
+def _run_name(arguments: list[str]) -> str:
+    """`cc3m_rn50`, or `cc3m_rn50_clip` for `configs/cc3m_rn50.py:clip`."""
+    path, argument = _config_file(arguments)
     assert path is not None
-    return path.stem
+    return path.stem if argument is None else f"{path.stem}_{Path(argument).name}"
+
+
+def _check_fields(arguments: list[str], path: Path, argument: str | None) -> None:
+    """Refuses a flag of a field that the config lacks, naming the nearest."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(*([] if argument is None else [argument]))
+    fields = dict(_fields(config, "config."))
+    for flag in arguments:
+        name = flag.lstrip("-").partition("=")[0]
+        if not flag.startswith("-") or not name.startswith("config.") or name in fields:
+            continue
+        # The right word at the wrong place is nearer than anything else.
+        leaf = name.rpartition(".")[2]
+        same = [field for field in fields if field.rpartition(".")[2] == leaf]
+        near = difflib.get_close_matches(name, same or fields, 1, cutoff=0)
+        _fail(f"{name}: no such field; did you mean {near[0]}?")
+
+
+def _fields(config: ConfigDict, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name in config:
+        value = config[name]
+        yield prefix + name, value
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{prefix}{name}.")
 
 
 def _check_config_file(path: Path) -> None:

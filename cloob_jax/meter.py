@@ -14,6 +14,7 @@ class Meter:
         """Starts the first interval."""
         self._batch_size = batch_size
         self._step_seconds: float | None = None
+        self._is_warm = False
         self.restart()
 
     def restart(self) -> None:
@@ -33,7 +34,10 @@ class Meter:
         now = time.monotonic()
         seconds, self._last = now - self._last, now
         self._steps += 1
-        if self._step_seconds is None:
+        if not self._is_warm:
+            # The first step was compiled too.
+            self._is_warm = True
+        elif self._step_seconds is None:
             self._step_seconds = seconds
         else:
             self._step_seconds *= _SMOOTHING

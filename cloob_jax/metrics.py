@@ -9,11 +9,12 @@ def top_k_accuracy(
 ) -> float:
     """Share of rows whose label is among the `k` highest scores.
 
-    A tie counts against the label, so that constant scores are not right by accident.
+    A tie counts against the label, and so does NaN: scores that say nothing are not
+    right by accident.
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
-    # Equal scores of other classes rank before it; its own equality is taken off.
-    rank = (scores >= own).sum(axis=1) - 1
+    # Not `scores >= own`, which NaN would fail. Its own score is taken off.
+    rank = (~(scores < own)).sum(axis=1) - 1
     return float((rank < k).mean())
 
 

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from cloob_jax import models, objectives, optim, sharding, step
+from cloob_jax import models, objectives, optim, sharding, step, validation
 from cloob_jax.errors import UserError
 from cloob_jax.state import TrainState
 
@@ -54,6 +54,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     Raises:
       UserError: a value that cannot be meant, by its field's name.
     """
+    validation.check(config)
     model = _build_model(config)
     objective = objectives.build(
         config.objective.name,
@@ -96,21 +97,16 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
 
 
 def num_steps(config: ConfigDict) -> int:
-    """The length of the run in steps, from the one of two fields that is given."""
-    steps, examples = config.total_steps, config.total_examples
-    if (steps is None) == (examples is None):
-        raise UserError(
-            f"config.total_steps={steps} and config.total_examples={examples}: give "
-            "exactly one of them; the other stays None"
-        )
-    if config.batch_size < 2:
-        raise UserError(
-            f"config.batch_size={config.batch_size}: a contrastive objective needs at "
-            "least 2 pairs, since the others of the batch are its negatives"
-        )
-    result = steps if examples is None else examples // config.batch_size
+    """The length of the run in steps; `total_examples` decides if it is given."""
+    if config.total_examples is not None:
+        result = config.total_examples // config.batch_size
+    else:
+        result = config.total_steps or 0
     if result < 1:
-        raise UserError(f"the run has {result} steps; it needs at least one")
+        raise UserError(
+            f"config.total_steps={config.total_steps} and config.total_examples="
+            f"{config.total_examples} make no whole step; give one of them"
+        )
     return result
 
 
@@ -120,10 +116,10 @@ def _build_model(config: ConfigDict) -> models.DualEncoder:
             f"config.model.dtype={config.model.dtype}: expected one of {list(_DTYPES)}"
         )
     groups = config.model.bn_groups
-    if groups < 1 or config.batch_size % groups:
+    if config.batch_size % groups or config.batch_size // groups < 2:
         raise UserError(
             f"config.model.bn_groups={groups} does not divide "
-            f"config.batch_size={config.batch_size}"
+            f"config.batch_size={config.batch_size} into groups of 2 or more"
         )
     return models.build(
         config.model.name,

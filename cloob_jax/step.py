@@ -39,8 +39,8 @@ def train_step(
       ema_decay: of the average of the parameters; None keeps none.
 
     Returns:
-      The next state, and the metrics of the state that came in: `loss`, `grad_norm`
-      (before clipping), and what the objective reports.
+      The next state, and metrics: `loss` and `grad_norm` (before clipping) of the state
+      that came in, `param_norm` of the next, and what the objective reports.
     """
 
     def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
@@ -62,7 +62,11 @@ def train_step(
     ema = state.ema
     if ema_decay is not None:
         ema = optim.update_ema(ema, params, ema_decay)
-    metrics |= {"loss": loss, "grad_norm": optax.tree.norm(gradients)}
+    metrics |= {
+        "loss": loss,
+        "grad_norm": optax.tree.norm(gradients),
+        "param_norm": optax.tree.norm(params),
+    }
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import jax
 from ml_collections import ConfigDict
 
-from cloob_jax import evaluators, program, resume, sharding, writers
+from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import pipeline, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
@@ -33,8 +33,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: whatever the user can mend; what was saved before stays.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(run_directory.held(workdir))
         log = stack.enter_context(contextlib.closing(writers.Log(workdir)))
         run, state, examples_seen = _set_up(config, workdir, log, stack)
         try:
@@ -65,7 +65,7 @@ class _Run:
     stop: Stop
 
     def save(self, state: TrainState, examples_seen: int) -> None:
-        position = resume.position(self.config, self.source, examples_seen)
+        position = resume.position(self.source, examples_seen)
         self.checkpoints.save(state, position, resume.plain(self.config))
 
 
@@ -107,7 +107,7 @@ def _set_up(
         tokenizer=tokenizer,
         source=source,
         load=load,
-        bad=BadRecords(workdir, load, config.data.max_bad_fraction),
+        bad=BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen),
         tests=tests,
         checkpoints=checkpoints,
         metrics=stack.enter_context(contextlib.closing(metrics)),
@@ -124,6 +124,8 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
       Interrupted: a signal came; the state is being saved.
     """
     config, total_steps = run.config, run.parts.total_steps
+    if _lacks_evaluation(run, int(state.step)):
+        _evaluate(run, state, examples_seen)
     batches = pipeline.train_batches(
         run.load,
         batch_size=config.batch_size,
@@ -168,6 +170,12 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
     return state, examples_seen
 
 
+def _lacks_evaluation(run: _Run, step: int) -> bool:
+    """Whether the run was stopped when the step was saved, but not evaluated."""
+    is_due = 0 < step < run.parts.total_steps and step % run.config.eval_steps == 0
+    return is_due and step not in run.metrics.evaluated
+
+
 def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
     """Waits for a step's metrics, checks and shows them, and logs when it is time.
 
@@ -179,15 +187,15 @@ def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
     step, total_steps = pending.step, run.parts.total_steps
     values = {name: float(v) for name, v in jax.device_get(pending.metrics).items()}
     run.bad.check(pending.batch["bad"], pending.examples_seen)
-    if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+    if not all(map(math.isfinite, values.values())):
         _refuse_non_finite(run, pending, values)
     meter.count()
-    values |= meter.read() | {"learning_rate": float(run.parts.schedule(step - 1))}
+    values |= meter.read() | {"lr": float(run.parts.schedule(step - 1))}
     values["bad_records"] = float(len(run.bad))
     keep = step % run.config.log_steps == 0 or step in (1, total_steps)
     run.log.progress(
         f"step {step}/{total_steps}  loss {values['loss']:.4f}  "
-        f"lr {values['learning_rate']:.1e}  "
+        f"lr {values['lr']:.1e}  "
         f"{values['samples_per_second']:.0f} images/s  "
         f"waiting {values['data_wait_fraction']:.0%}  "
         f"left {writers.duration(meter.seconds_left(total_steps - step))}",
@@ -204,16 +212,19 @@ def _refuse_non_finite(
 ) -> NoReturn:
     records = [run.source.name(int(number)) for number in pending.batch["record"]]
     path = run.workdir / "non_finite_batch.json"
-    content = {"step": pending.step, "metrics": values, "records": records}
+    # As text, since JSON has no word for what is not finite.
+    metrics = {name: str(value) for name, value in values.items()}
+    content = {"step": pending.step, "metrics": metrics, "records": records}
     writers.write_json(path, content)
     shard, key = records[0]
     last = run.checkpoints.latest_step()
     raise UserError(
         f"step {pending.step}: loss {values['loss']}, gradient norm "
-        f"{values['grad_norm']}, on the batch of {shard} {key} and {len(records) - 1} "
-        f"more, listed in {path}; the last checkpoint is "
-        f"{'none' if last is None else f'step {last}'}; lower config.optim."
-        "learning_rate, clip gradients, or look at these records"
+        f"{values['grad_norm']}, parameter norm {values['param_norm']}, on the batch "
+        f"of {shard} {key} and {len(records) - 1} more, listed in {path}; the last "
+        f"checkpoint is {'none' if last is None else f'step {last}'}; look at these "
+        "records, or start in another --workdir with a lower "
+        "config.optim.learning_rate or with config.optim.grad_clip_norm"
     )
 
 
@@ -237,7 +248,8 @@ def _evaluate(
         model=run.config.model.name,
         pretrained=f"{run.workdir.name}-{step}",
     )
-    run.metrics.write(step, examples_seen, results.open_clip_names(found))
+    if step not in run.metrics.evaluated:
+        run.metrics.write(step, examples_seen, results.open_clip_names(found))
     if not final:
         best = ", ".join(f"{k} {v['acc1']:.1%}" for k, v in found.items())
         run.log.line(f"step {step}: zero-shot top-1: {best}")
@@ -257,7 +269,9 @@ def _generate(config: ConfigDict, log: writers.Log) -> None:
         return
 
     def report(done: int, total: int) -> None:
-        log.progress(f"drawing {wanted.directory}: {done}/{total} scenes", keep=False)
+        # Where there is no terminal, every tenth line says enough.
+        keep = done % 10_000 == 0 or done == total
+        log.progress(f"drawing {wanted.directory}: {done}/{total} scenes", keep)
 
     shapes.generate(
         Path(wanted.directory),

@@ -1,5 +1,6 @@
 """What a run leaves for people: metrics, log lines, the progress line, tables."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,21 +10,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 
 class MetricsWriter:
     """`metrics.jsonl` (one object a line) and TensorBoard events, side by side."""
 
     def __init__(self, workdir: Path, step: int):
-        """Goes on after `step`: later lines, of a run that was killed, are dropped."""
-        self._path = workdir / "metrics.jsonl"
-        kept = [line for line in _json_lines(self._path) if line["step"] <= step]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-        )
+        """Goes on after `step`: later lines, of a run that was killed, are dropped.
+
+        Attributes:
+          evaluated: steps whose evaluation is written.
+        """
+        path = workdir / "metrics.jsonl"
+        lines = [line for line in read_json_lines(path) if "step" in line]
+        kept = [line for line in lines if line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.evaluated = {
+            line["step"] for line in kept if any(n.startswith("val/") for n in line)
+        }
+        self._file = path.open("a", encoding="utf-8")
+        events = workdir / "tensorboard" / "events"
+        events.parent.mkdir(exist_ok=True)
+        # Not tensorboardX's SummaryWriter: its thread keeps events for minutes, and
+        # where the disk is full it dies, after which adding an event waits for ever.
+        self._events = EventsWriter(str(events))
+        if lines:
+            # Hides later events of the run that was killed.
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=step + 1, session_log=start))
 
     def write(self, step: int, examples_seen: int, values: Mapping[str, float]) -> None:
         """Appends one line and its events; on disk when it returns."""
@@ -31,7 +48,11 @@ class MetricsWriter:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
+            self._events.write_event(event)
+        self._events.flush()
+        if any(name.startswith("val/") for name in values):
+            self.evaluated.add(step)
 
     def close(self) -> None:
         """Flushes and closes both."""
@@ -126,9 +147,12 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file; a last line that a kill cut short is left out."""
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file, one a line; a line that a kill cut short is left out."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]

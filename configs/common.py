@@ -11,13 +11,13 @@ from ml_collections.config_dict import placeholder
 
 def get_config() -> ConfigDict:
     """A config that lacks a model's name, data, a length and a learning rate."""
-    return ConfigDict(
+    config = ConfigDict(
         {
             "seed": 0,  # of the initial parameters, the order and the crops
             "batch_size": 512,  # pairs in a global batch, over all devices
-            # Exactly one of the two:
             "total_steps": placeholder(int),
-            "total_examples": placeholder(int),  # pairs seen, repetitions included
+            # Pairs seen, repetitions included; decides instead of the steps if given.
+            "total_examples": placeholder(int),
             "model": {
                 "name": placeholder(str),  # open_clip's: RN50, ViT-B-32, ...
                 "dtype": "bfloat16",  # of the computation; parameters are float32
@@ -64,3 +64,4 @@ def get_config() -> ConfigDict:
             "evals": {},
         }
     )
+    return config.lock()  # so that a mistyped field is an error

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,9 +49,9 @@ def arguments(data, workdir, **overrides):
     return [config, f"--workdir={workdir}", *flags]
 
 
-def start(*flags):
+def start(*flags, wrapper=()):
     return subprocess.Popen(
-        [sys.executable, "-m", "cloob_jax.main", *map(str, flags)],
+        [*wrapper, sys.executable, "-m", "cloob_jax.main", *map(str, flags)],
         cwd=_ROOT,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
         stdout=subprocess.PIPE,
@@ -59,10 +60,13 @@ def start(*flags):
     )
 
 
-def run(*flags):
-    process = start(*flags)
+def finish(process):
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def run(*flags):
+    return finish(start(*flags))
 
 
 def wait_for_step(workdir, step, process):
@@ -117,7 +121,7 @@ def test_a_run_leaves_its_directory(finished):
     assert [line["step"] for line in train] == [1, *range(2, _STEPS + 1, 2)]
     assert train[-1]["examples_seen"] == 16 * _STEPS
     assert train[-1].keys() >= {
-        "train/learning_rate",
+        "train/lr",
         "train/samples_per_second",
         "train/data_wait_fraction",
         "train/grad_norm",
@@ -156,7 +160,9 @@ def test_killed_runs_end_bit_identical(finished, data, tmp_path):
         wait_for_step(workdir, step, process)
         time.sleep(chance.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        output, _ = process.communicate()
+        # It was killed while it trained, neither before nor after.
+        assert process.returncode == -signal.SIGKILL and "images/s" in output
     code, output = run(*arguments(data, workdir))
     assert code == 0 and "going on after step" in output
     assert_bit_identical(final_state(workdir), final_state(finished[0]))
@@ -224,6 +230,10 @@ def one_line(output):
             ["--config=configs/shapes_tiny.py", "--config.batch_size=many"],
             "batch_size.*many",
         ),
+        (
+            ["--config=configs/shapes_tiny.py", "--config.learning_rate=1"],
+            r"config\.learning_rate: no such field.*mean config\.optim\.learning_rate",
+        ),
         (["--config=configs/shapes_tiny.py", "--wrkdir=x"], "wrkdir.*workdir"),
         (["--config=configs/shapes_tiny.py", "extra"], "extra: unexpected"),
         (
@@ -247,15 +257,18 @@ def test_a_changed_config_is_refused_by_its_field(finished, data):
     assert (workdir / "checkpoints" / str(_STEPS)).is_dir()
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_was_saved(data, tmp_path):
-    options = {"model.name": "ViT-tiny", "total_steps": 2, "optim.warmup_steps": 1}
-    flags = arguments(data, tmp_path / "run", checkpoint_steps=1, **options)
-    command = [sys.executable, "-m", "cloob_jax.main", *flags]
-    # Files of at most 400 blocks of 1 KiB; the embedding alone takes 12 MiB.
-    limited = ["bash", "-c", 'ulimit -f 400; exec "$@"', "bash", *map(str, command)]
-    result = subprocess.run(limited, cwd=_ROOT, capture_output=True, text=True)
-    assert result.returncode == 2, result.stderr
-    assert "is the disk full" in one_line(result.stderr)
+def test_a_full_disk_is_one_line_and_leaves_what_was_saved(finished, data, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    shutil.rmtree(workdir / "checkpoints" / str(_STEPS))
+    # Files of at most 2000 blocks of 1 KiB; the embedding alone takes 12 MiB.
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "bash"]
+    code, output = finish(start(*arguments(data, workdir), wrapper=limited))
+    assert code == 2, output
+    assert "Is the disk full" in one_line(output) and "steps: 15, 20" in output
+    code, output = run(*arguments(data, workdir))
+    assert code == 0 and "going on after step 20" in output
+    assert_bit_identical(final_state(workdir), final_state(finished[0]))
 
 
 def test_help_is_short_and_exits_cleanly():

@@ -27,3 +27,8 @@ def test_mean_per_class_recall_weighs_classes_alike():
     labels = np.array([0, 0, 0, 0, 3])
     predictions = np.array([0, 0, 0, 1, 2])
     assert metrics.mean_per_class_recall(predictions, labels) == (3 / 4 + 0) / 2
+
+
+def test_scores_that_are_not_numbers_are_wrong():
+    scores, labels = np.full((4, 3), np.nan), np.array([0, 1, 2, 0])
+    assert metrics.top_k_accuracy(scores, labels, 1) == 0

@@ -5,6 +5,7 @@ import importlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cloob_jax import objectives, program, sharding
@@ -146,8 +147,11 @@ def test_the_gradient_is_of_the_whole_batch():
 
 
 def test_clipping_bounds_what_the_optimiser_sees():
-    _, _, history = run(1, **{"optim.grad_clip_norm": 1e-3})
+    _, state, history = run(1, **{"optim.grad_clip_norm": 1e-3, "optim.b1": 0.9})
     assert history[0]["grad_norm"] > 1e-3  # reported before clipping
+    # Adam's first moment after one step is a tenth of what it was given.
+    moments = optax.tree.get(state.opt_state, "mu")
+    assert float(optax.tree.norm(moments)) == pytest.approx(1e-4, rel=1e-4)
 
 
 def test_normalise_is_clips():

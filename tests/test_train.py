@@ -43,8 +43,18 @@ def make_config(data, **overrides):
         ({"optim.warmup_steps": 9}, "warmup_steps=9"),
         ({"mesh.tensor": 3}, r"config\.mesh"),
         ({"batch_size": 1}, "batch_size=1.*at least 2"),
+        ({"model.bn_groups": 16}, "bn_groups=16.*groups of 2 or more"),
+        ({"model.name": None}, r"config\.model\.name has no value"),
+        ({"seed": -1}, r"config\.seed=-1: expected 0 to"),
+        ({"log_steps": 0}, r"config\.log_steps=0: expected at least 1"),
+        ({"eval_steps": 0}, r"config\.eval_steps=0.*at the end only"),
+        ({"keep_checkpoints": 0}, r"config\.keep_checkpoints=0"),
+        ({"data.num_threads": 0}, r"config\.data\.num_threads=0"),
+        ({"optim.ema_decay": 1.5}, r"config\.optim\.ema_decay=1\.5: expected 0 to 1"),
+        ({"optim.learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"data.train": "gs://bucket/0.tar"}, "gs://bucket.*only local paths"),
         ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
-        ({"total_examples": 64}, "exactly one"),
+        ({"total_examples": 15}, "no whole step"),
         ({"data.train": ""}, r"config\.data\.train is empty"),
         ({"data.train": "/nowhere/{0..3}.tar"}, "which does not exist"),
         ({"evals.shape.root": "/nowhere"}, r"config\.evals\.shape.*nowhere"),
@@ -70,8 +80,34 @@ def test_a_non_finite_loss_stops_with_the_batch(data, tmp_path):
     assert "last checkpoint is" in str(caught.value)
     listed = (tmp_path / "run" / "non_finite_batch.json").read_text()
     assert listed.count(".tar") == 16
-    kept = sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir())
-    assert f"step {kept[-1]};" in str(caught.value)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_no_state_is_kept_that_is_not_finite(data, tmp_path):
+    # Without eps, Adam divides zero by zero on tokens that the batch lacks: the loss
+    # and the gradient of that step are finite, the parameters after it are not.
+    config = make_config(data, **{"optim.eps": 0.0}, checkpoint_steps=1)
+    with pytest.raises(UserError, match=r"step 1: .*parameter norm nan.*is none"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_an_evaluation_that_was_cut_short_is_made_up_for(data, tmp_path):
+    config = make_config(data, checkpoint_steps=1, eval_steps=1)
+    train.train_and_evaluate(config, tmp_path / "run")
+    # As if the run had been killed while it evaluated step 1.
+    path = tmp_path / "run" / "metrics.jsonl"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    evaluated = [line for line in lines if '"val/' in line]
+    path.write_text("".join(line for line in lines if line != evaluated[0]))
+    train.train_and_evaluate(config, tmp_path / "run")
+    again = [line for line in path.read_text().splitlines(True) if '"val/' in line]
+    assert again == evaluated
+    train.train_and_evaluate(config, tmp_path / "run")  # nothing is written twice
+    again = [line for line in path.read_text().splitlines(True) if '"val/' in line]
+    assert again == evaluated
 
 
 def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):

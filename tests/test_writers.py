@@ -1,9 +1,13 @@
 """What a run leaves for people."""
 
+import contextlib
 import io
 import json
+import struct
 
 import pytest
+from full_disk import small_files_only
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from cloob_jax import writers
 from cloob_jax.meter import Meter
@@ -46,6 +50,44 @@ def test_metrics_go_on_after_the_step_of_the_checkpoint(tmp_path):
     assert lines[0]["train/loss"] == 10 / 7  # to the last bit
 
 
+def read_events(workdir):
+    """TensorBoard's records: length, its checksum, an event, its checksum."""
+    events = []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            [length] = struct.unpack("<Q", data[:8])
+            events.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return events
+
+
+def test_events_are_on_disk_at_once_and_a_restart_hides_later_ones(tmp_path):
+    killed = writers.MetricsWriter(tmp_path, 0)
+    killed.write(10, 40, {"train/loss": 0.5})
+    last = read_events(tmp_path)[-1]
+    assert (last.step, last.summary.value[0].tag) == (10, "train/loss")
+    assert last.summary.value[0].simple_value == 0.5
+    killed.close()
+    writers.MetricsWriter(tmp_path, 0).close()
+    starts = [e for e in read_events(tmp_path) if e.HasField("session_log")]
+    assert [(e.step, e.session_log.status) for e in starts] == [(1, SessionLog.START)]
+
+
+def test_a_full_disk_is_an_error_and_no_hang(tmp_path):
+    writer = writers.MetricsWriter(tmp_path, 0)
+    with contextlib.closing(writer):
+        with small_files_only(2000), pytest.raises(OSError):
+            for step in range(99):
+                writer.write(step, step, {f"train/{name}": 0.0 for name in range(20)})
+
+
+def test_lines_that_are_no_json_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st{"step": 2}\n7\n\n{"step": 3}\n{"ste')
+    assert writers.read_json_lines(path) == [{"step": 1}, {"step": 3}]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -80,9 +122,10 @@ def test_the_meter_counts_what_it_is_told(monkeypatch):
     meter = Meter(batch_size=16)  # at 0
     with meter.waiting():  # from 1 to 3
         pass
-    meter.count()  # at 4
-    assert meter.seconds_left(10) == 40
+    meter.count()  # at 4: the step that was compiled, which says nothing
+    assert meter.seconds_left(10) == 0
     meter.count()  # at 5
+    assert meter.seconds_left(10) == 10
     assert meter.read() == {  # at 8
         "samples_per_second": 2 * 16 / 8,
         "data_wait_fraction": 2 / 8,

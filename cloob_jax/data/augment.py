@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-# A small file can unpack to gigabytes. PIL warns past 89 million pixels, before it
-# decodes: here that is an error, and the record a bad one.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+_FORMATS = ("JPEG", "PNG", "WEBP")
+# A small file can unpack to gigabytes. PIL only warns past this many pixels, which
+# `decode` makes an error.
+_MAX_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _SCALE = (0.9, 1.0)  # of the area, as CLIP and CLOOB train
 _RATIO = (3 / 4, 4 / 3)
@@ -29,12 +31,17 @@ def decode(encoded: bytes) -> Image.Image:
     Palettes are resolved before any resizing (the published code resizes the indices).
 
     Raises:
-      BadRecord: not an image, truncated, or more pixels than PIL's safety limit.
+      BadRecord: not an image, truncated, or more than 89 million pixels.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        # Other formats are never tried: some of their decoders start programs.
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise BadRecord(f"too many pixels: {image.width} x {image.height}")
             return image.convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except (BadRecord, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(f"too many pixels: {error}") from None
     except Exception as error:  # PIL's decoders raise whatever the file makes them
         detail = str(error) or type(error).__name__
@@ -50,7 +57,8 @@ def decode_captions(encoded: bytes) -> list[str]:
       BadRecord: not UTF-8, or nothing but white space.
     """
     try:
-        lines = encoded.decode("utf-8").splitlines()
+        # Not splitlines, which also divides at characters that stand within a caption.
+        lines = encoded.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise BadRecord(f"caption is not UTF-8 (byte {error.start})") from None
     captions = [line.strip() for line in lines if line.strip()]

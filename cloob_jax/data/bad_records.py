@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cloob_jax import writers
 from cloob_jax.data.pipeline import LoadPair
 from cloob_jax.errors import UserError
 
@@ -12,32 +13,53 @@ _ENOUGH = 1000  # records to have seen before a share of them means anything
 
 
 class BadRecords:
-    """Distinct bad records of a run, listed in `bad_records.jsonl` as they are met.
+    """Bad records of a run, listed in `bad_records.jsonl` as they are met.
 
-    The file is the state: a run that goes on reads it, and lists nothing twice.
+    The file is the state: a run that goes on reads it up to where it goes on from.
     """
 
-    def __init__(self, workdir: Path, load: LoadPair, max_fraction: float):
+    def __init__(
+        self,
+        workdir: Path,
+        load: LoadPair,
+        max_fraction: float,
+        examples_seen: int = 0,
+    ):
         """Starts with the faults that were found while indexing.
 
         Args:
           workdir: the run directory.
           load: tells names and reasons.
-          max_fraction: of the records seen that may be bad.
+          max_fraction: of all records, and of those seen, that may be bad.
+          examples_seen: where the run goes on from; what a killed run met later is
+            forgotten, since this one meets it again.
+
+        Raises:
+          UserError: the index left out more than that share.
         """
         self.path = workdir / "bad_records.jsonl"
         self._load, self._max_fraction = load, max_fraction
-        self._known: set[tuple[str, str]] = set()
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines if line.endswith("}")]
-            self._known = {(row["shard"], row["key"]) for row in rows}
-        self._met: set[int] = set()
-        for fault in load.source.faults:
-            self._add(fault.shard, fault.key, fault.reason)
+        faults = load.source.faults
+        rows = [
+            {"shard": fault.shard, "key": fault.key, "reason": fault.reason}
+            for fault in faults
+        ]
+        met = [
+            row
+            for row in writers.read_json_lines(self.path)
+            if row.get("examples_seen", examples_seen + 1) <= examples_seen
+        ]
+        self._num_faults = len(faults)
+        self._met = {row["record"] for row in met}
+        if rows or met or self.path.exists():
+            lines = [json.dumps(row) + "\n" for row in rows + met]
+            writers.write_text(self.path, "".join(lines))
+        total = len(load.source)
+        if len(faults) > max_fraction * (total + len(faults)):
+            self._give_up(f"{len(faults)} faults beside {total} good records")
 
     def __len__(self) -> int:
-        return len(self._known)
+        return self._num_faults + len(self._met)
 
     def check(self, bad: np.ndarray, examples_seen: int) -> None:
         """Lists what a batch had to replace.
@@ -52,20 +74,26 @@ class BadRecords:
         for record in np.unique(bad[bad >= 0]).tolist():
             if record not in self._met:
                 self._met.add(record)
-                self._add(*self._load.source.name(record), self._load.fault(record))
+                self._list(record, examples_seen)
         total = len(self._load.source)
         seen = max(min(examples_seen, total), min(_ENOUGH, total))
-        if len(self) > self._max_fraction * seen:
-            raise UserError(
-                f"{len(self)} bad records among the first {seen}: more than "
-                f"config.data.max_bad_fraction={self._max_fraction:g} allows; they are "
-                f"listed with their reasons in {self.path}"
-            )
+        if len(self._met) > self._max_fraction * seen:
+            self._give_up(f"{len(self._met)} bad records among the first {seen}")
 
-    def _add(self, shard: str, key: str, reason: str) -> None:
-        if (shard, key) in self._known:
-            return
-        self._known.add((shard, key))
+    def _list(self, record: int, examples_seen: int) -> None:
+        shard, key = self._load.source.name(record)
+        row = {
+            "shard": shard,
+            "key": key,
+            "reason": self._load.fault(record),
+            "record": record,
+            "examples_seen": examples_seen,
+        }
         with self.path.open("a", encoding="utf-8") as file:
-            row = {"shard": shard, "key": key, "reason": reason}
             file.write(json.dumps(row) + "\n")
+
+    def _give_up(self, what: str) -> None:
+        raise UserError(
+            f"{what}: more than config.data.max_bad_fraction={self._max_fraction:g} "
+            f"allows; they are listed with their reasons in {self.path}"
+        )

@@ -34,8 +34,9 @@ class LabelledSet:
         image, text = self.records[record]
         try:
             label = int(text)
-            self.class_names[label]
-        except (ValueError, IndexError):
+            if not 0 <= label < len(self.class_names):
+                raise ValueError
+        except ValueError:
             shard, key = self.records.name(record)
             raise UserError(
                 f"{self.name}: {shard}, {key}.cls holds {text[:20]!r}; expected a "
@@ -67,6 +68,12 @@ def open_set(name: str, root: str, split: str = "test") -> LabelledSet:
     if wrong:
         raise UserError(f"config.evals.{name}: the template {wrong[0]!r} lacks {{c}}")
     shards = find_shards(str(directory / split), f"config.evals.{name}")
+    count = directory / split / "nshards.txt"
+    if count.is_file() and count.read_text().strip() != str(len(shards)):
+        raise UserError(
+            f"config.evals.{name}: {count} says {count.read_text().strip()}, but there "
+            f"are {len(shards)} tars beside it; fetch the others"
+        )
     records = TarRecords(shards, companion="cls")
     if records.faults:
         fault = records.faults[0]
@@ -79,12 +86,13 @@ def open_set(name: str, root: str, split: str = "test") -> LabelledSet:
 
 def _lines(path: Path, name: str) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").strip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"config.evals.{name}: {path} cannot be read: {error}"
         ) from None
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise UserError(f"config.evals.{name}: {path} is empty")
+    lines = [line.strip() for line in lines]
+    if "" in lines:
+        # Skipping it would shift the labels of all that follow.
+        raise UserError(f"config.evals.{name}: {path} is empty or has an empty line")
     return lines

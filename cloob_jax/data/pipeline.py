@@ -119,9 +119,12 @@ def train_batches(
     """
     dataset = order.shuffled(len(load.source), seed).random_map(load)
     # Sliced after the random map, which is keyed on the position: before it, every host
-    # would draw the same crops.
-    dataset = dataset[examples_seen + process_index :: process_count]
-    batches = dataset.batch(batch_size // process_count, drop_remainder=True)
+    # would draw the same crops. Each host takes a run of every batch, so that together
+    # they are the batch of a single host, row by row.
+    parts = dataset[examples_seen:].batch(
+        batch_size // process_count, drop_remainder=True
+    )
+    batches = parts[process_index::process_count]
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     )
@@ -139,11 +142,13 @@ def train_batches(
 def _follow_trainer(worker_index: int, worker_count: int) -> None:
     """Makes a worker live exactly as long as the trainer.
 
-    Control-C reaches the workers too, while the trainer still needs them for its last
-    step; and Grain's workers would outlive a trainer that was killed.
+    Control-C, and the SIGTERM of a scheduler, reach the workers too, while the trainer
+    still needs them for its last step; and Grain's workers would outlive a trainer that
+    was killed.
     """
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:

@@ -60,6 +60,11 @@ def find_shards(pattern: str, field: str) -> list[Path]:
     """
     if not pattern:
         raise UserError(f"{field} is empty; give it tars, such as /data/{{00..31}}.tar")
+    if "://" in pattern:
+        raise UserError(
+            f"{field}={pattern}: only local paths are read; mount the bucket "
+            "(gcsfuse, mountpoint-s3) or copy the shards, and give the path"
+        )
     names = expand_braces(pattern)
     matches = [sorted(_match(name), key=_natural) for name in names]
     if not any(matches):
@@ -88,7 +93,8 @@ def expand_braces(pattern: str) -> list[str]:
     limits = re.fullmatch(r"(\d+)\.\.(\d+)", found.group(1))
     if limits:
         first, last = limits.groups()
-        numbers = range(int(first), int(last) + 1)
+        step = 1 if int(first) <= int(last) else -1
+        numbers = range(int(first), int(last) + step, step)
         choices: Sequence[str] = [f"{number:0{len(first)}d}" for number in numbers]
     else:
         choices = found.group(1).split(",")

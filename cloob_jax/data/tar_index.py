@@ -6,6 +6,7 @@ finds the same, at a fifth of the speed or less.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +20,8 @@ import numpy as np
 
 from cloob_jax.errors import UserError
 
+# To be raised when the same tars would be indexed otherwise.
+_VERSION = 1
 _BLOCK = 512
 _IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
@@ -35,43 +38,46 @@ class Fault:
 @dataclasses.dataclass(frozen=True)
 class _Member:
     name: str
-    offset: int
+    header: int  # where its first header begins, which may be one of several
+    offset: int  # where its contents begin
     size: int
 
 
 def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]:
     """The file of the index of `shards`, made if no earlier run did, and its faults.
 
-    It is int64 `[records, 5]`, to be mapped: the shard's number, offset and size of the
-    image, offset and size of the companion.
+    It is int64 `[records, 6]`, to be mapped: the shard's number, offset and size of the
+    image, offset and size of the companion, offset of the image's header.
 
     Raises:
       UserError: a shard that cannot be read or is compressed, shards without a single
         complete record, or no place to keep an index.
     """
-    identity = hashlib.sha256(companion.encode())
+    identity = hashlib.sha256(f"{_VERSION} {companion}\n".encode())
     for shard in shards:
         status = shard.stat()
         line = f"{shard.resolve()} {status.st_size} {status.st_mtime_ns}\n"
         identity.update(line.encode())
-    directory = _cache_directory()
-    file = directory / f"{identity.hexdigest()[:32]}.npy"
-    report = file.with_suffix(".json")
-    if not report.exists():  # written last, so that it stands for a complete index
-        index, faults = _build_index(shards, companion)
-        _replace(file, lambda f: np.save(f, index))
-        listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
-        _replace(report, lambda f: f.write(listed.encode()))
-    return file, [Fault(**fault) for fault in json.loads(report.read_text())]
+    file = _cache_directory() / f"{identity.hexdigest()[:32]}.npy"
+    report = file.with_suffix(".json")  # written last: it stands for a whole index
+    with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
+        np.load(file, mmap_mode="r")
+        return file, [Fault(**fault) for fault in json.loads(report.read_text())]
+    # There is none, or a machine that went down has left a damaged one.
+    index, faults = _build_index(shards, companion)
+    _replace(file, lambda f: np.save(f, index))
+    listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
+    _replace(report, lambda f: f.write(listed.encode()))
+    return file, faults
 
 
-def key_before(shard: Path, offset: int) -> str:
-    """The key of the member whose contents begin at `offset`.
+def key_at(shard: Path, header: int) -> str:
+    """The key of the member whose header begins at byte `header`.
 
     Raises:
       ValueError: there is none; the tar changed since it was indexed.
     """
-    return _split(next(_members(shard, start=offset - _BLOCK)).name)[0]
+    return _split(next(_members(shard, start=header)).name)[0]
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -89,7 +95,7 @@ def _members(path: Path, start: int = 0) -> Iterator[_Member]:
     """
     with open(path, "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
-        position, long_name = start, None
+        position, first, long_name = start, None, None
         pax: dict[str, str] = {}
         while position < end:
             header = os.pread(file.fileno(), _BLOCK, position)
@@ -99,6 +105,7 @@ def _members(path: Path, start: int = 0) -> Iterator[_Member]:
                 raise ValueError(f"truncated at byte {position}")
             if not _checksum_holds(header):
                 raise ValueError(f"no tar header at byte {position}")
+            first = position if first is None else first
             kind = header[156:157]
             size = int(pax.get("size", _number(header[124:136])))
             data, position = position + _BLOCK, position + _BLOCK + _round_up(size)
@@ -113,8 +120,8 @@ def _members(path: Path, start: int = 0) -> Iterator[_Member]:
             elif kind not in (b"g", b"K"):
                 if kind in (b"0", b"\0", b"7"):
                     name = pax.get("path") or long_name or _name(header)
-                    yield _Member(name, data, size)
-                long_name, pax = None, {}
+                    yield _Member(name, first, data, size)
+                first, long_name, pax = None, None, {}
         raise ValueError("truncated: the end-of-archive marker is missing")
 
 
@@ -149,9 +156,13 @@ def _checksum_holds(header: bytes) -> bool:
 def _pax_records(data: bytes) -> dict[str, str]:
     records = {}
     while data:
-        length = int(data.split(b" ", 1)[0])
-        key, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
-        records[key.decode()] = value.decode("utf-8", "replace")
+        digits, _, rest = data.partition(b" ")
+        if not digits.isdigit() or not rest or int(digits) <= len(digits):
+            raise ValueError("a broken pax header")
+        length = int(digits)
+        record = data[len(digits) + 1 : length].rstrip(b"\n")
+        key, _, value = record.partition(b"=")
+        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
         data = data[length:]
     return records
 
@@ -159,13 +170,18 @@ def _pax_records(data: bytes) -> dict[str, str]:
 def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
     """One shard's records, and its faults.
 
-    The columns `[n, 4]` are offset and size of the image, then of its companion; the
-    full index `[n, 5]` has the shard's number before them.
+    The columns `[n, 5]` are those of the index without the shard's number.
     """
     images: dict[str, _Member] = {}
     others: dict[str, _Member] = {}
     faults = []
     try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise UserError(
+                    f"{path} is compressed, so that records cannot be reached one by "
+                    "one; decompress it (gunzip) and point to the plain .tar"
+                )
         for member in _members(path):
             key, extension = _split(member.name)
             if extension in _IMAGE_EXTENSIONS:
@@ -173,32 +189,26 @@ def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
             elif extension == companion:
                 others.setdefault(key, member)
     except ValueError as error:
-        faults.append(Fault(path.name, "", str(error)))
+        faults.append(Fault(str(path), "", str(error)))
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}; the shard must be readable"
         ) from None
     places = [
-        (images[key].offset, images[key].size, others[key].offset, others[key].size)
-        for key in images
-        if key in others
+        (image.offset, image.size, other.offset, other.size, image.header)
+        for image, other in (
+            (images[key], others[key]) for key in images if key in others
+        )
     ]
     for key in images.keys() ^ others.keys():
         lacking = companion if key in images else "image"
-        faults.append(Fault(path.name, key, f"no {lacking} member"))
-    return np.array(places, np.int64).reshape(-1, 4), sorted(
+        faults.append(Fault(str(path), key, f"no {lacking} member"))
+    return np.array(places, np.int64).reshape(-1, 5), sorted(
         faults, key=lambda f: f.key
     )
 
 
 def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[Fault]]:
-    for shard in shards:
-        with open(shard, "rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                raise UserError(
-                    f"{shard} is compressed, so that records cannot be reached one by "
-                    "one; decompress it (gunzip) and point to the plain .tar"
-                )
     # Threads, for disks with latency; the scan itself is 10^5 records a second.
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         scans = list(pool.map(_scan, shards, [companion] * len(shards)))

@@ -4,6 +4,7 @@ A WebDataset shard is a plain tar in which the members of one record share a key
 name up to the first dot of its last part) and differ in their extension.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -37,7 +38,12 @@ class TarRecords:
             single complete record.
         """
         self._shards = [Path(shard) for shard in shards]
-        self._index_file, self.faults = tar_index.cached_index(self._shards, companion)
+        self._index_file, faults = tar_index.cached_index(self._shards, companion)
+        # Shards of the same name in several folders are told apart by the folder.
+        folder = os.path.commonpath([shard.parent for shard in self._shards])
+        self._names = [os.path.relpath(shard, folder) for shard in self._shards]
+        names = dict(zip(map(str, self._shards), self._names, strict=True))
+        self.faults = [dataclasses.replace(f, shard=names[f.shard]) for f in faults]
         self._process_state()
         description = [(s.name, s.stat().st_size) for s in self._shards]
         text = json.dumps([description, companion, len(self)])
@@ -52,18 +58,18 @@ class TarRecords:
 
     def __getitem__(self, record: int) -> tuple[bytes, bytes]:
         shard, *places = (int(value) for value in self._index[record])
-        offset, size, other_offset, other_size = places
+        offset, size, other_offset, other_size, _ = places
         image = self._read(shard, size, offset)
         return image, self._read(shard, other_size, other_offset)
 
     def name(self, record: int) -> tuple[str, str]:
         """Which shard a record lies in, and its key there."""
-        shard, offset = (int(value) for value in self._index[record][:2])
+        shard, header = (int(self._index[record][column]) for column in (0, -1))
         try:
-            key = tar_index.key_before(self._shards[shard], offset)
+            key = tar_index.key_at(self._shards[shard], header)
         except ValueError:  # the tar changed since
-            key = f"at byte {offset}"
-        return self._shards[shard].name, key
+            key = f"at byte {header}"
+        return self._names[shard], key
 
     def _read(self, shard: int, size: int, offset: int) -> bytes:
         # Descriptors are kept, since opening costs more than reading, above all on

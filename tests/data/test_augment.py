@@ -50,8 +50,9 @@ def test_every_kind_becomes_rgb(encoded):
         (encode(colours(200, 200), "JPEG")[:900], "undecodable image"),
         (encode(Image.new("1", (20000, 10000))), "too many pixels"),
         (encode(Image.new("1", (12000, 9000))), "too many pixels"),
+        (b"GIF89a" + bytes(99), "not an image"),
     ],
-    ids=["empty", "html", "truncated", "bomb", "large"],
+    ids=["empty", "html", "truncated", "bomb", "large", "gif"],
 )
 def test_what_cannot_be_used_says_why(encoded, reason):
     with pytest.raises(augment.BadRecord, match=reason):
@@ -64,6 +65,7 @@ def test_what_cannot_be_used_says_why(encoded, reason):
         (b"a cat", ["a cat"]),
         (b" a cat \r\n\r\na dog\n", ["a cat", "a dog"]),
         ("größe 猫".encode(), ["größe 猫"]),
+        ("one\u2028caption\x0bstill".encode(), ["one\u2028caption\x0bstill"]),
     ],
 )
 def test_lines_are_captions(text, captions):

@@ -50,6 +50,14 @@ def test_reads_pictures_labels_and_words(tmp_path):
             "template 'a' lacks",
         ),
         (lambda root: (root / "test" / "0.tar").unlink(), "no such tar"),
+        (
+            lambda root: (root / "classnames.txt").write_text("cat\n\nemu\n"),
+            "has an empty line",
+        ),
+        (
+            lambda root: (root / "test" / "nshards.txt").write_text("2"),
+            "says 2, but there are 1 tars",
+        ),
     ],
 )
 def test_a_missing_part_is_named(tmp_path, damage, message):
@@ -59,7 +67,7 @@ def test_a_missing_part_is_named(tmp_path, damage, message):
         labelled.open_set("pets", str(root))
 
 
-@pytest.mark.parametrize("label", [3, "cat"])
+@pytest.mark.parametrize("label", [3, -1, "cat"])
 def test_a_label_without_a_class_is_named(tmp_path, label):
     found = labelled.open_set("pets", str(write_set(tmp_path / "set", [0, label])))
     with pytest.raises(UserError, match=r"s0001\.cls holds.*from 0 to 2"):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from PIL import Image
-from test_tars import write_tar
+from test_tars import pairs, write_tar
 
 from cloob_jax.data import pipeline, sources
 from cloob_jax.data.bad_records import BadRecords
@@ -52,7 +52,7 @@ def take(load, count, **options):
         batches.close()
 
 
-def equal(one, other):
+def assert_equal(one, other):
     for a, b in zip(one, other, strict=True):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
@@ -80,16 +80,18 @@ def test_crops_and_captions_change_with_the_epoch(load):
 
 @pytest.mark.parametrize("start", [1, 3, 6])
 def test_a_run_goes_on_at_any_batch(load, start):
-    equal(take(load, 3, examples_seen=start * _BATCH), take(load, start + 3)[start:])
+    assert_equal(
+        take(load, 3, examples_seen=start * _BATCH), take(load, start + 3)[start:]
+    )
 
 
 @pytest.mark.parametrize("options", [{"num_threads": 1}, {"num_threads": 4}])
 def test_threads_do_not_change_the_order(load, options):
-    equal(take(load, 6, **options), take(load, 6))
+    assert_equal(take(load, 6, **options), take(load, 6))
 
 
 def test_workers_do_not_change_the_order(load):
-    equal(take(load, 6, num_workers=2), take(load, 6))
+    assert_equal(take(load, 6, num_workers=2), take(load, 6))
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
@@ -100,11 +102,9 @@ def test_hosts_share_one_stream(load, hosts):
     ]
     for step, whole in enumerate(take(load, 6)):
         for name in whole:
-            # Host i has examples i, i + hosts, ... of the stream.
-            merged = np.stack([part[step][name] for part in parts], axis=1)
-            np.testing.assert_array_equal(
-                merged.reshape(whole[name].shape), whole[name]
-            )
+            # One after the other they have the batch of a single host, row by row.
+            together = np.concatenate([part[step][name] for part in parts])
+            np.testing.assert_array_equal(together, whole[name])
 
 
 def test_seeds_do_not_share_an_epoch(load):
@@ -121,21 +121,26 @@ def test_bad_records_are_replaced_alike_and_listed_once(tmp_path):
     load = make_load(tmp_path, bad=bad)
     clean = take(make_load(tmp_path, 40), 10)
     batches = take(load, 10, num_threads=3)
-    equal(batches, take(load, 10))
+    assert_equal(batches, take(load, 10))
+    hit = []  # how many bad records each batch met
     for with_bad, without in zip(batches, clean, strict=True):
-        hit = with_bad["bad"][:, 0] >= 0
-        np.testing.assert_array_equal(hit, np.isin(without["record"], list(bad)))
+        is_hit = with_bad["bad"][:, 0] >= 0
+        hit.append(len(np.unique(with_bad["bad"][is_hit, 0])))
+        np.testing.assert_array_equal(is_hit, np.isin(without["record"], list(bad)))
         # The others are not moved by it.
-        same = with_bad["image"][~hit] == without["image"][~hit]
+        same = with_bad["image"][~is_hit] == without["image"][~is_hit]
         assert same.all() and not np.isin(with_bad["record"], list(bad)).any()
 
-    for _ in range(2):  # as a run that goes on would
-        records = BadRecords(tmp_path, load, max_fraction=0.1)
-        for step, batch in enumerate(batches, start=1):
+    path, wholes = tmp_path / "bad_records.jsonl", []
+    for after in (0, 5):  # the second run goes on after five batches
+        records = BadRecords(tmp_path, load, 0.1, examples_seen=after * _BATCH)
+        assert len(records) == sum(hit[:after])
+        for step, batch in enumerate(batches[after:], start=after + 1):
             records.check(batch["bad"], step * _BATCH)
-    lines = (tmp_path / "bad_records.jsonl").read_text().splitlines()
-    assert len(lines) == len(records) == 3
-    assert '"key": "0003"' in "".join(lines) and "not an image" in lines[0]
+        wholes.append(path.read_text())
+        path.write_text(wholes[-1] + '{"shard": "0.ta')  # as a kill leaves it
+    assert wholes[0] == wholes[1] and len(wholes[0].splitlines()) == len(records) == 3
+    assert '"key": "0003"' in wholes[0] and "not an image" in wholes[0]
 
 
 def test_too_many_bad_records_stop_the_run(tmp_path):
@@ -144,6 +149,19 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
     with pytest.raises(UserError, match=r"3 bad records.*max_bad_fraction=0\.05"):
         for step, batch in enumerate(take(load, 5), start=1):
             records.check(batch["bad"], step * _BATCH)
+
+
+def test_what_the_index_left_out_counts_against_all_records(tmp_path):
+    members = [
+        member
+        for member in pairs(2000)
+        if not (member[0].endswith(".txt") and member[0] < "000011")
+    ]
+    source = sources.build(str(write_tar(tmp_path / "0.tar", members)))
+    load = pipeline.LoadPair(source, Tokenizer(16), 16)
+    assert len(BadRecords(tmp_path, load, max_fraction=0.01)) == 11  # of 2000
+    with pytest.raises(UserError, match="11 faults beside 1989 good records"):
+        BadRecords(tmp_path, load, max_fraction=0.005)
 
 
 def test_data_of_nothing_but_bad_records_is_refused(tmp_path):

@@ -55,3 +55,8 @@ def test_shards_without_pairs_are_refused(tmp_path):
     write_tar(tmp_path / "0.tar", [("a.npy", b"1"), ("a.json", b"{}")])
     with pytest.raises(UserError, match=r"0\.tar: no record with an image"):
         sources.build(str(tmp_path))
+
+
+def test_a_bucket_is_refused():
+    with pytest.raises(UserError, match="gs://bucket.*mount the bucket"):
+        sources.build("gs://bucket/{0..3}.tar")

@@ -51,6 +51,42 @@ def test_reads_what_tarfile_reads(tmp_path, tar_format, prefix):
         assert records[number] == (contents[f"{key}.jpg"], contents[f"{key}.txt"])
 
 
+@pytest.mark.parametrize("tar_format", ["gnu", "pax"])
+def test_long_names_are_told_whole(tmp_path, tar_format):
+    path = write_tar(tmp_path / "0.tar", pairs(3, _LONG), _FORMATS[tar_format])
+    assert TarRecords([path], "txt").name(1) == ("0.tar", f"{_LONG}000001")
+
+
+def test_shards_of_one_name_are_told_apart(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    # Without the last text, so that each has a fault too.
+    shards = [write_tar(tmp_path / folder / "0.tar", pairs(3)[:8]) for folder in "ab"]
+    records = TarRecords(shards, "txt")
+    assert [records.name(i)[0] for i in (0, 2)] == ["a/0.tar", "b/0.tar"]
+    assert {fault.shard for fault in records.faults} == {"b/0.tar", "a/0.tar"}
+
+
+def test_a_damaged_index_is_made_anew(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "0.tar", pairs(3))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    TarRecords([path], "txt")
+    for suffix in (".json", ".npy"):
+        [file] = (tmp_path / "cache").rglob(f"*{suffix}")
+        file.write_bytes(b"")
+        assert len(TarRecords([path], "txt")) == 3
+
+
+def test_a_broken_pax_header_is_a_fault(tmp_path):
+    path = write_tar(tmp_path / "0.tar", pairs(3, _LONG), tarfile.PAX_FORMAT)
+    content = bytearray(path.read_bytes())
+    second = content.index(b"path=", content.index(b"path=") + 1)
+    content[second - 4 : second] = b"abc "  # the length of the record
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a broken pax header"):
+        TarRecords([path], "txt")
+
+
 def test_names_records_and_keeps_the_order_of_shards(tmp_path):
     shards = [write_tar(tmp_path / f"{n}.tar", pairs(3, f"s{n}-")) for n in (0, 1)]
     records = TarRecords(shards, "txt")

@@ -75,7 +75,7 @@ def generate(
     except BrokenProcessPool as error:
         raise UserError(
             "a process that drew the shapes data set was killed, perhaps for want of "
-            "memory; try again with num_processes=1"
+            "memory; start again when there is more"
         ) from error
 
 
@@ -195,8 +195,9 @@ def _count_cores() -> int:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it does, even if it was killed."""
+    """Leave signals to the parent, and end when it does, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
