@@ -10,6 +10,7 @@ checkpoint as the latest.
 """
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -74,6 +75,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self._check_room(state, step)
         versions = {name: metadata.version(name) for name in _VERSIONS_OF}
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(_params_item(state)),  # type: ignore[call-arg]
@@ -84,6 +86,18 @@ class Checkpoints:
         # The error may be that of the save before, which went on meanwhile.
         with self._clear_errors(f"saving failed by step {step}", _WRITING):
             self._manager.save(step, args=args, force=True)
+
+    def _check_room(self, state: TrainState, step: int) -> None:
+        # Orbax would find out half-way, and say so in a hundred lines.
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._directory).free
+        if needed > free:
+            last = self.latest_step()
+            raise UserError(
+                f"{self._directory}: step {step} needs {needed / 1e6:.0f} MB, but the "
+                f"disk has {free / 1e6:.0f} MB left; free some space and start again; "
+                f"the last checkpoint is {'none' if last is None else f'step {last}'}"
+            )
 
     def wait(self) -> None:
         """Blocks until what was started is on disk.

@@ -124,7 +124,10 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
       Interrupted: a signal came; the state is being saved.
     """
     config, total_steps = run.config, run.parts.total_steps
-    if _lacks_evaluation(run, int(state.step)):
+    done = int(state.step)
+    is_due = 0 < done < total_steps and done % config.eval_steps == 0
+    if is_due and done not in run.metrics.evaluated:
+        # The run was stopped when this step was saved, but not evaluated.
         _evaluate(run, state, examples_seen)
     batches = pipeline.train_batches(
         run.load,
@@ -140,7 +143,7 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
     meter = Meter(config.batch_size)
     pending = None
     with contextlib.closing(feed):
-        for step in range(int(state.step) + 1, total_steps + 1):
+        for step in range(done + 1, total_steps + 1):
             with meter.waiting():
                 batch, arrays = next(feed)
             state, metrics = run.parts.train_step(state, arrays)
@@ -170,12 +173,6 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
     return state, examples_seen
 
 
-def _lacks_evaluation(run: _Run, step: int) -> bool:
-    """Whether the run was stopped when the step was saved, but not evaluated."""
-    is_due = 0 < step < run.parts.total_steps and step % run.config.eval_steps == 0
-    return is_due and step not in run.metrics.evaluated
-
-
 def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
     """Waits for a step's metrics, checks and shows them, and logs when it is time.
 
@@ -193,6 +190,8 @@ def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
     values |= meter.read() | {"lr": float(run.parts.schedule(step - 1))}
     values["bad_records"] = float(len(run.bad))
     keep = step % run.config.log_steps == 0 or step in (1, total_steps)
+    if keep:
+        meter.restart()
     run.log.progress(
         f"step {step}/{total_steps}  loss {values['loss']:.4f}  "
         f"lr {values['lr']:.1e}  "
@@ -204,7 +203,6 @@ def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
     if keep:
         named = {f"train/{name}": value for name, value in values.items()}
         run.metrics.write(step, pending.examples_seen, named)
-        meter.restart()
 
 
 def _refuse_non_finite(
@@ -273,14 +271,8 @@ def _generate(config: ConfigDict, log: writers.Log) -> None:
         keep = done % 10_000 == 0 or done == total
         log.progress(f"drawing {wanted.directory}: {done}/{total} scenes", keep)
 
-    shapes.generate(
-        Path(wanted.directory),
-        num_train=wanted.num_train,
-        num_test=wanted.num_test,
-        image_size=wanted.image_size,
-        seed=wanted.seed,
-        report=report,
-    )
+    settings = wanted.to_dict()
+    shapes.generate(Path(settings.pop("directory")), **settings, report=report)
 
 
 def _introduction(run: _Run, state: TrainState) -> str:

@@ -5,8 +5,7 @@
 
 The recipe is the example command of the authors' code (github.com/ml-jku/cloob): 4 GPUs
 with 128 pairs each, 70 epochs of 2.89 million pairs. Its learning rate restarts ten
-times; evaluate at the end of a cycle (every 37,508 steps after the warm-up), where the
-rate is zero.
+times; the figures that count are those of the end, where the rate is zero.
 
 Hardware: one host with 4 or more GPUs of 16 GB, or 4 or more TPU chips. Hours: not
 measured yet.

@@ -84,3 +84,15 @@ def test_another_models_checkpoint_is_refused(saved):
     with Checkpoints(folder) as checkpoints:
         with pytest.raises(UserError, match="step 3 cannot be restored"):
             checkpoints.restore(3, parts.abstract_state)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(saved, monkeypatch):
+    parts, _, folder = saved
+    usage = type(shutil.disk_usage(folder))(10**9, 10**9 - 10**7, 10**7)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    state, _ = parts.train_step(parts.init(), make_batch(parts))
+    with Checkpoints(folder) as checkpoints:
+        # Weights, their average, and two moments of 3.6 million parameters.
+        with pytest.raises(UserError, match="step 1 needs 5[78] MB.* 10 MB left.*ep 3"):
+            checkpoints.save(state, {}, {})
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "3"]

@@ -265,7 +265,10 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_saved(finished, data, tmp_p
     limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "bash"]
     code, output = finish(start(*arguments(data, workdir), wrapper=limited))
     assert code == 2, output
-    assert "Is the disk full" in one_line(output) and "steps: 15, 20" in output
+    # Orbax's threads add tracebacks of their own, which a disk that is really full, and
+    # not only this limit, is spared.
+    [line] = [line for line in output.splitlines() if line.startswith("cloob_jax: ")]
+    assert re.search("Is the disk full.*Complete steps: 15, 20", line)
     code, output = run(*arguments(data, workdir))
     assert code == 0 and "going on after step 20" in output
     assert_bit_identical(final_state(workdir), final_state(finished[0]))

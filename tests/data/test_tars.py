@@ -140,6 +140,7 @@ def test_a_truncated_tar_keeps_its_complete_records(tmp_path, cut, kept):
         (b"", "no record with an image"),
         (gzip.compress(b"x" * 9999), "compressed.*gunzip"),
     ],
+    ids=["html", "empty", "gzip"],
 )
 def test_what_is_no_tar_is_refused_by_name(tmp_path, content, message):
     path = tmp_path / "odd.tar"
