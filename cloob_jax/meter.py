@@ -51,6 +51,6 @@ class Meter:
             "data_wait_fraction": self._waited / elapsed,
         }
 
-    def seconds_left(self, steps: int) -> float:
-        """An estimate of how long `steps` more take."""
-        return steps * (self._step_seconds or 0.0)
+    def seconds_left(self, steps: int) -> float | None:
+        """An estimate of how long `steps` more take; None where there is no ground."""
+        return None if self._step_seconds is None else steps * self._step_seconds

@@ -119,8 +119,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-def duration(seconds: float) -> str:
-    """As a person says it: `45s`, `3m20s`, `5h07m`, `2d03h`."""
+def duration(seconds: float | None) -> str:
+    """As a person says it: `45s`, `3m20s`, `5h07m`, `2d03h`; `?` if nobody knows."""
+    if seconds is None:
+        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -16,6 +16,7 @@ from cloob_jax.meter import Meter
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (None, "?"),
         (0.4, "0s"),
         (59.0, "59s"),
         (200.0, "3m20s"),
@@ -123,7 +124,7 @@ def test_the_meter_counts_what_it_is_told(monkeypatch):
     with meter.waiting():  # from 1 to 3
         pass
     meter.count()  # at 4: the step that was compiled, which says nothing
-    assert meter.seconds_left(10) == 0
+    assert meter.seconds_left(10) is None
     meter.count()  # at 5
     assert meter.seconds_left(10) == 10
     assert meter.read() == {  # at 8
