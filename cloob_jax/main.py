@@ -106,11 +106,13 @@ def _check_fields(arguments: list[str], path: Path, argument: str | None) -> Non
         name = flag.lstrip("-").partition("=")[0]
         if not flag.startswith("-") or not name.startswith("config.") or name in fields:
             continue
-        # The right word at the wrong place is nearer than anything else.
-        leaf = name.rpartition(".")[2]
-        same = [field for field in fields if field.rpartition(".")[2] == leaf]
-        near = difflib.get_close_matches(name, same or fields, 1, cutoff=0)
-        _fail(f"{name}: no such field; did you mean {near[0]}?")
+        # The right word at the wrong place is nearer than a wrong one at the right.
+        words = {field.rpartition(".")[2] for field in fields}
+        near = difflib.get_close_matches(name.rpartition(".")[2], words, 1, cutoff=0.6)
+        same = [field for field in fields if field.rpartition(".")[2] in near]
+        nearest = difflib.get_close_matches(name, same, 1, cutoff=0)
+        hint = f"did you mean {nearest[0]}?" if nearest else "see configs/common.py"
+        _fail(f"{name}: no such field; {hint}")
 
 
 def _fields(config: ConfigDict, prefix: str) -> Iterator[tuple[str, Any]]:
