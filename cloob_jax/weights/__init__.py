@@ -1,0 +1,1 @@
+"""Public weights in other formats, read and written without their frameworks."""
