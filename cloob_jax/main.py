@@ -11,7 +11,6 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -46,8 +45,9 @@ def main(arguments: list[str]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error) or type(error).__name__
         _fail(f"{where}{reason}; what was saved in {workdir} before stays")
-    except KeyboardInterrupt:
-        print("cloob_jax: interrupted before the first step", file=sys.stderr)
+    except KeyboardInterrupt:  # while setting up, or a second time while saving
+        message = f"cloob_jax: interrupted; what was saved in {workdir} before stays"
+        print(message, file=sys.stderr)
         sys.exit(130)
 
 
@@ -101,7 +101,7 @@ def _check_fields(arguments: list[str], path: Path, argument: str | None) -> Non
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(*([] if argument is None else [argument]))
-    fields = dict(_fields(config, "config."))
+    fields = set(_fields(config, "config."))
     for flag in arguments:
         name = flag.lstrip("-").partition("=")[0]
         if not flag.startswith("-") or not name.startswith("config.") or name in fields:
@@ -115,12 +115,11 @@ def _check_fields(arguments: list[str], path: Path, argument: str | None) -> Non
         _fail(f"{name}: no such field; {hint}")
 
 
-def _fields(config: ConfigDict, prefix: str) -> Iterator[tuple[str, Any]]:
+def _fields(config: ConfigDict, prefix: str) -> Iterator[str]:
     for name in config:
-        value = config[name]
-        yield prefix + name, value
-        if isinstance(value, ConfigDict):
-            yield from _fields(value, f"{prefix}{name}.")
+        yield prefix + name
+        if isinstance(config[name], ConfigDict):
+            yield from _fields(config[name], f"{prefix}{name}.")
 
 
 def _check_config_file(path: Path) -> None:

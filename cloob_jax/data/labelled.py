@@ -86,7 +86,7 @@ def open_set(name: str, root: str, split: str = "test") -> LabelledSet:
 
 def _lines(path: Path, name: str) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").strip().split("\n")
+        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"config.evals.{name}: {path} cannot be read: {error}"

@@ -104,8 +104,11 @@ def from_state_dict(state: Mapping[str, np.ndarray], abstract: dict) -> dict:
         if third is not None and len(tensor) % 3 == 0:
             tensor = np.split(tensor, 3)[third]
         if tensor.ndim != len(axes) or tensor.transpose(axes).shape != leaf.shape:
-            expected = tuple(np.array(leaf.shape)[np.argsort(axes)].tolist())
-            problems.append(f"{name} has shape {tensor.shape}, expected {expected}")
+            expected = np.array(leaf.shape)[np.argsort(axes)].tolist()
+            if third is not None:
+                expected[0] *= 3
+            shape = np.shape(state[name])
+            problems.append(f"{name} has shape {shape}, expected {tuple(expected)}")
             return np.zeros(0, np.float32)
         return np.ascontiguousarray(tensor.transpose(axes), np.float32)
 

@@ -55,7 +55,7 @@ def read(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise UserError(f"{path}: a zip, but not one that torch.save wrote")
+                raise _Refused("a zip, but not one that torch.save wrote")
             folder = pickles[0].removesuffix("data.pkl")
             with archive.open(pickles[0]) as file:
                 return _Unpickler(file, archive, folder).load()

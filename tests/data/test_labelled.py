@@ -55,6 +55,10 @@ def test_reads_pictures_labels_and_words(tmp_path):
             "has an empty line",
         ),
         (
+            lambda root: (root / "classnames.txt").write_text("\ncat\ndog\n"),
+            "has an empty line",
+        ),
+        (
             lambda root: (root / "test" / "nshards.txt").write_text("2"),
             "says 2, but there are 1 tars",
         ),

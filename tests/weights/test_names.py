@@ -167,10 +167,13 @@ def test_what_does_not_fit_is_named():
     del state["visual.bn1.weight"]
     state["visual.extra"] = np.zeros(3, np.float32)
     state["positional_embedding"] = state["positional_embedding"][:7]
+    fused = "transformer.resblocks.0.attn.in_proj_bias"
+    state[fused] = state[fused][:96]
     with pytest.raises(UserError) as caught:
         names.from_state_dict(state, abstract("RN-tiny"))
     assert str(caught.value).split("; ") == [
         "positional_embedding has shape (7, 64), expected (24, 64)",
+        f"{fused} has shape (96,), expected (192,)",
         "visual.bn1.weight is missing",
         "visual.extra is left over",
     ]

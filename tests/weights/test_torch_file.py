@@ -33,7 +33,7 @@ def torch(monkeypatch):
         setattr(made["torch"], storage, kind)
 
     def rebuild(*arguments):
-        raise NotImplementedError
+        """Only its name is pickled; nobody calls it."""
 
     rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
     made["torch._utils"]._rebuild_tensor_v2 = rebuild
@@ -171,5 +171,5 @@ def test_a_missing_file_and_another_zip_are_named(tmp_path):
         torch_file.read(tmp_path / "none.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
-    with pytest.raises(UserError, match=r"other\.zip: a zip, but not one that torch"):
+    with pytest.raises(UserError, match=r"^\S+other\.zip: a zip, but not one"):
         torch_file.read(tmp_path / "other.zip")
