@@ -122,19 +122,22 @@ def test_bad_records_are_replaced_alike_and_listed_once(tmp_path):
     clean = take(make_load(tmp_path, 40), 10)
     batches = take(load, 10, num_threads=3)
     assert_equal(batches, take(load, 10))
-    hit = []  # how many bad records each batch met
+    met = []  # the bad records of each batch
     for with_bad, without in zip(batches, clean, strict=True):
         is_hit = with_bad["bad"][:, 0] >= 0
-        hit.append(len(np.unique(with_bad["bad"][is_hit, 0])))
+        met.append(set(with_bad["bad"][is_hit, 0].tolist()))
         np.testing.assert_array_equal(is_hit, np.isin(without["record"], list(bad)))
         # The others are not moved by it.
         same = with_bad["image"][~is_hit] == without["image"][~is_hit]
         assert same.all() and not np.isin(with_bad["record"], list(bad)).any()
 
     path, wholes = tmp_path / "bad_records.jsonl", []
-    for after in (0, 5):  # the second run goes on after five batches
+    # The second run goes on after the first batch that met some, but not all.
+    first = next(number for number, some in enumerate(met, start=1) if some)
+    assert met[first - 1] < bad
+    for after in (0, first):
         records = BadRecords(tmp_path, load, 0.1, examples_seen=after * _BATCH)
-        assert len(records) == sum(hit[:after])
+        assert len(records) == (len(met[first - 1]) if after else 0)
         for step, batch in enumerate(batches[after:], start=after + 1):
             records.check(batch["bad"], step * _BATCH)
         wholes.append(path.read_text())
