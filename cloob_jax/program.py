@@ -124,8 +124,8 @@ def _build_model(config: ConfigDict) -> models.DualEncoder:
     return models.build(
         config.model.name,
         image_size=config.data.image_size,
-        dtype=_DTYPES[config.model.dtype],
         bn_groups=groups,
+        compute=models.Compute(_DTYPES[config.model.dtype]),
     )
 
 

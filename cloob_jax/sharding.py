@@ -85,6 +85,8 @@ def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
     def rule(path: tuple, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         spec = next(spec for expression, spec in _RULES if re.search(expression, name))
+        if "/blocks/" in name:
+            spec = PartitionSpec(None, *spec)  # the axis of layers
         return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(rule, abstract)

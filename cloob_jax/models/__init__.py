@@ -1,5 +1,14 @@
 """The two encoders: CLIP's residual networks, vision and text transformers."""
 
-from cloob_jax.models.dual_encoder import SIZES, DualEncoder, Size, build
+from cloob_jax.models.dual_encoder import NAMES, SIZES, DualEncoder, Size, build
+from cloob_jax.models.transformer import REMAT_POLICIES, Compute
 
-__all__ = ["SIZES", "DualEncoder", "Size", "build"]
+__all__ = [
+    "NAMES",
+    "REMAT_POLICIES",
+    "SIZES",
+    "Compute",
+    "DualEncoder",
+    "Size",
+    "build",
+]

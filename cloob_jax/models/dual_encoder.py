@@ -2,27 +2,29 @@
 
 import dataclasses
 import difflib
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from cloob_jax.errors import UserError
 from cloob_jax.models import transformer
+from cloob_jax.models.cloob_training import CloobTrainingText, CloobTrainingVision
 from cloob_jax.models.resnet import TOTAL_STRIDE, ModifiedResNet
 from cloob_jax.models.text import TextEncoder
+from cloob_jax.models.transformer import Compute
 from cloob_jax.models.vit import VisionTransformer
 
-VOCABULARY_SIZE = 49408
-VISION_HEAD_WIDTH = 64
+HEAD_WIDTH = 64
+DEFAULT_COMPUTE = Compute()
 
 
 class DualEncoder(nn.Module):
     """An image and a text encoder into one space; parameters `visual` and `text`."""
 
-    visual: ModifiedResNet | VisionTransformer
-    text: TextEncoder
+    visual: ModifiedResNet | VisionTransformer | CloobTrainingVision
+    text: TextEncoder | CloobTrainingText
 
     @property
     def image_size(self) -> int:
@@ -89,11 +91,12 @@ class Size:
     text_heads: int
     text_layers: int = 12
     context_length: int = 77
+    vocabulary_size: int = 49408
 
 
 # Names and numbers are open_clip's (`model_configs/*.json`); the tiny ones are ours.
 # Columns: embed_dim, image_size, vision layers, width and patch; text width, heads
-# and, where they are not 12 and 77, layers and context.
+# and, where they are not CLIP's 12 and 77, layers and context. Every head is 64 wide.
 SIZES: dict[str, Size] = {
     "RN50": Size(1024, 224, (3, 4, 6, 3), 64, None, 512, 8),
     "RN101": Size(512, 224, (3, 4, 23, 3), 64, None, 512, 8),
@@ -109,68 +112,82 @@ SIZES: dict[str, Size] = {
 }
 
 
+# A size with this ending has the encoders of cloob-training in place of CLIP's.
+CLOOB_TRAINING = "-cloob-training"
+_OF_CLOOB_TRAINING = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-tiny")
+NAMES = (*SIZES, *(name + CLOOB_TRAINING for name in _OF_CLOOB_TRAINING))
+
+
 def build(
     name: str,
     *,
     image_size: int | None = None,
-    dtype: DTypeLike = jnp.bfloat16,
-    bn_groups: int = 1,
+    context_length: int | None = None,
+    vocabulary_size: int | None = None,
+    end_id: int | None = None,
     quick_gelu: bool = True,
+    bn_groups: int = 1,
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> DualEncoder:
-    """Make the model of a named size; see `SIZES`.
+    """Make the model of a named size.
 
     Args:
-      name: a key of `SIZES`.
+      name: one of `NAMES`.
       image_size: pixels of a side, if not the size's own.
-      dtype: type of the computations; parameters are float32 always.
-      bn_groups: parts of the batch with BatchNorm statistics of their own.
+      context_length: tokens of a text, if not the size's own.
+      vocabulary_size: of another tokenizer than CLIP's.
+      end_id: its end-of-text token; the last of the vocabulary, if not given.
       quick_gelu: False for open_clip's models that use the exact GELU.
+      bn_groups: parts of the batch with BatchNorm statistics of their own.
+      compute: types, and what is traded between time and memory.
 
     Raises:
       UserError: for an unknown name, or an image size that the strides or patches
         of the model do not divide.
     """
     size = _look_up(name, image_size)
-    activation = transformer.quick_gelu if quick_gelu else transformer.exact_gelu
-    text = TextEncoder(
-        embed_dim=size.embed_dim,
-        context_length=size.context_length,
-        vocabulary_size=VOCABULARY_SIZE,
-        width=size.text_width,
-        num_heads=size.text_heads,
-        num_layers=size.text_layers,
-        activation=activation,
-        dtype=dtype,
-    )
+    given = {"context_length": context_length, "vocabulary_size": vocabulary_size}
+    given = {field: value for field, value in given.items() if value is not None}
+    size = dataclasses.replace(size, **given)
+    text: dict[str, Any] = {
+        "embed_dim": size.embed_dim,
+        "context_length": size.context_length,
+        "vocabulary_size": size.vocabulary_size,
+        "width": size.text_width,
+        "num_heads": size.text_heads,
+        "num_layers": size.text_layers,
+        "end_id": size.vocabulary_size - 1 if end_id is None else end_id,
+        "compute": compute,
+    }
+    visual: dict[str, Any] = {
+        "embed_dim": size.embed_dim,
+        "image_size": size.image_size,
+        "width": size.vision_width,
+        "compute": compute,
+    }
     if size.patch_size is None:
-        resnet = ModifiedResNet(
-            embed_dim=size.embed_dim,
-            image_size=size.image_size,
-            layers=size.vision_layers,
-            width=size.vision_width,
-            bn_groups=bn_groups,
-            dtype=dtype,
-        )
-        return DualEncoder(resnet, text)
-    vit = VisionTransformer(
-        embed_dim=size.embed_dim,
-        image_size=size.image_size,
-        patch_size=size.patch_size,
-        width=size.vision_width,
-        num_heads=size.vision_width // VISION_HEAD_WIDTH,
-        num_layers=size.vision_layers[0],
-        activation=activation,
-        dtype=dtype,
-    )
-    return DualEncoder(vit, text)
+        visual |= {"layers": size.vision_layers, "bn_groups": bn_groups}
+    else:
+        visual |= {
+            "patch_size": size.patch_size,
+            "num_heads": size.vision_width // HEAD_WIDTH,
+            "num_layers": size.vision_layers[0],
+        }
+    if name.endswith(CLOOB_TRAINING):
+        return DualEncoder(CloobTrainingVision(**visual), CloobTrainingText(**text))
+    activation = transformer.quick_gelu if quick_gelu else transformer.exact_gelu
+    text_encoder = TextEncoder(**text, activation=activation)
+    if size.patch_size is None:
+        return DualEncoder(ModifiedResNet(**visual), text_encoder)
+    return DualEncoder(VisionTransformer(**visual, activation=activation), text_encoder)
 
 
 def _look_up(name: str, image_size: int | None) -> Size:
     """The size of that name, with another image size if one is given."""
-    if name not in SIZES:
-        close = difflib.get_close_matches(name, SIZES) or SIZES
+    if name not in NAMES:
+        close = difflib.get_close_matches(name, NAMES) or SIZES
         raise UserError(f"unknown model {name!r}: choose {' or '.join(close)}")
-    size = SIZES[name]
+    size = SIZES[name.removesuffix(CLOOB_TRAINING)]
     if image_size is None:
         return size
     divisor = size.patch_size or TOTAL_STRIDE

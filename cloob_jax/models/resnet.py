@@ -14,7 +14,9 @@ from jaxtyping import Array, Float
 
 from cloob_jax.models.batch_norm import BatchNorm
 from cloob_jax.models.transformer import (
+    Compute,
     multi_head_attention,
+    rematerialised,
     torch_bias,
     torch_kernel,
 )
@@ -132,7 +134,7 @@ class ModifiedResNet(nn.Module):
     layers: tuple[int, ...]
     width: int
     bn_groups: int
-    dtype: DTypeLike
+    compute: Compute
 
     @nn.compact
     def __call__(
@@ -142,25 +144,27 @@ class ModifiedResNet(nn.Module):
 
         `train` uses and updates BatchNorm's statistics, see `BatchNorm`.
         """
-        x = images.astype(self.dtype)
+        dtype = self.compute.dtype
+        x = images.astype(dtype)
         stem = ((self.width // 2, 2), (self.width // 2, 1), (self.width, 1))
         for index, (features, stride) in enumerate(stem, start=1):
-            x = convolution(features, 3, self.dtype, f"conv{index}", stride)(x)
-            x = BatchNorm(self.bn_groups, self.dtype, name=f"bn{index}")(x, train)
+            x = convolution(features, 3, dtype, f"conv{index}", stride)(x)
+            x = BatchNorm(self.bn_groups, dtype, name=f"bn{index}")(x, train)
             x = nn.relu(x)
         x = average_pool(x, 2)
+        bottleneck = rematerialised(Bottleneck, self.compute.remat, static_argnums=(2,))
         for stage, num_blocks in enumerate(self.layers):
             for block in range(num_blocks):
-                x = Bottleneck(
+                x = bottleneck(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     bn_groups=self.bn_groups,
-                    dtype=self.dtype,
+                    dtype=dtype,
                     name=f"layer{stage + 1}_{block}",
                 )(x, train)
         return AttentionPool(
             self.embed_dim,
             num_heads=x.shape[-1] // 64,
-            dtype=self.dtype,
+            dtype=dtype,
             name="attnpool",
         )(x)

@@ -5,11 +5,11 @@ Source: `CLIP.encode_text` in `clip/model.py` of github.com/openai/CLIP.
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from cloob_jax.models.transformer import (
     Activation,
+    Compute,
     Transformer,
     layer_norm,
     text_block_initializers,
@@ -26,16 +26,17 @@ class TextEncoder(nn.Module):
     num_heads: int
     num_layers: int
     activation: Activation
-    dtype: DTypeLike
+    end_id: int
+    compute: Compute
 
     @nn.compact
     def __call__(self, texts: Int[Array, "b l"]) -> Float[Array, "b d"]:
         """Encode `context_length` ids a text, float32 out.
 
-        The feature is that of the largest id, which is the end-of-text token in
-        CLIP's vocabulary; what follows it is padding and, the attention being
-        causal, has no influence. A text without that token (one cut off at the
-        end) would be read at its start: the tokenizer must keep it.
+        The feature is that of the first `end_id`, the end-of-text token; what follows
+        it is padding and, the attention being causal, has no influence. A text
+        without that token (one cut off at the end) would be read at its start: the
+        tokenizer must keep it.
         """
         if texts.shape[1] != self.context_length:
             raise ValueError(
@@ -45,7 +46,7 @@ class TextEncoder(nn.Module):
         x = nn.Embed(
             self.vocabulary_size,
             self.width,
-            dtype=self.dtype,
+            dtype=self.compute.dtype,
             embedding_init=nn.initializers.normal(0.02),
             name="token_embedding",
         )(texts)
@@ -54,17 +55,17 @@ class TextEncoder(nn.Module):
             nn.initializers.normal(0.01),
             (self.context_length, self.width),
         )
-        x = x + positions[None].astype(self.dtype)
+        x = x + positions[None].astype(self.compute.dtype)
         x = Transformer(
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             is_causal=True,
             activation=self.activation,
             initializers=text_block_initializers(self.width, self.num_layers),
-            dtype=self.dtype,
+            compute=self.compute,
             name="transformer",
         )(x)
-        end_of_text = jnp.argmax(texts, axis=-1)
+        end_of_text = jnp.argmax(texts == self.end_id, axis=-1)
         x = jnp.take_along_axis(x, end_of_text[:, None, None], axis=1)[:, 0]
         # The last norm and matrix are cheap: float32 keeps bfloat16's rounding out
         # of the embeddings, to which the loss is sensitive.

@@ -5,21 +5,58 @@ which means PyTorch's own defaults wherever that file leaves them alone.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Activation = Callable[[Array], Array]
+
+# What the forward pass keeps for the backward pass; the rest is computed again.
+REMAT_POLICIES: dict[str, Any] = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Compute(NamedTuple):
+    """How a model is computed; no parameter and no shape depends on it.
+
+    Attributes:
+      dtype: of the computations; parameters are float32 always.
+      remat: a key of `REMAT_POLICIES`: what a layer keeps for its gradient: all of it,
+        the products of activations and weights, or its input alone.
+      scan_layers: False compiles every layer of a transformer by itself, which takes
+        longer and can run faster.
+      attention: of the transformers, `xla` or `cudnn` (flash attention).
+    """
+
+    dtype: DTypeLike = jnp.bfloat16
+    remat: str = "none"
+    scan_layers: bool = True
+    attention: Literal["xla", "cudnn"] = "xla"
+
+
+def rematerialised(target: Any, remat: str, **options: Any) -> Any:
+    """A Flax module, or a function of one, with a policy of what it keeps."""
+    if remat == "none":
+        return target
+    return nn.remat(target, policy=REMAT_POLICIES[remat], **options)
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The approximation `x sigmoid(1.702 x)` with which CLIP was published."""
     return x * jax.nn.sigmoid(1.702 * x)
+
+
+def tanh_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """GELU by the hyperbolic tangent, as in the weights of cloob-training."""
+    return jax.nn.gelu(x, approximate=True)
 
 
 def exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -89,17 +126,25 @@ def multi_head_attention(
     num_heads: int,
     *,
     is_causal: bool = False,
+    mask: Bool[Array, "b q"] | None = None,
+    implementation: Literal["xla", "cudnn"] = "xla",
 ) -> Float[Array, "b q d"]:
     """Softmax attention over heads that lie side by side in the last axis.
 
-    Logits and softmax are float32 whatever the inputs are.
+    Logits and softmax are float32 whatever the inputs are. A query that `mask` says
+    False of gets the mean of all values.
     """
 
     def split(x):
         return x.reshape(*x.shape[:2], num_heads, -1)
 
     attended = jax.nn.dot_product_attention(
-        split(queries), split(keys), split(values), is_causal=is_causal
+        split(queries),
+        split(keys),
+        split(values),
+        mask=None if mask is None else mask[:, None, :, None],
+        is_causal=is_causal,
+        implementation=implementation,
     )
     return attended.reshape(queries.shape)
 
@@ -110,15 +155,20 @@ class Attention(nn.Module):
     num_heads: int
     is_causal: bool
     initializers: BlockInitializers
-    dtype: DTypeLike
+    compute: Compute
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Mix the tokens; the type of the result is `dtype`."""
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None = None
+    ) -> Float[Array, "b l d"]:
+        """Mix the tokens; the type of the result is `compute.dtype`."""
 
         def dense(name: str, kernel_init: Initializer) -> nn.Dense:
             return nn.Dense(
-                x.shape[-1], dtype=self.dtype, kernel_init=kernel_init, name=name
+                x.shape[-1],
+                dtype=self.compute.dtype,
+                kernel_init=kernel_init,
+                name=name,
             )
 
         attended = multi_head_attention(
@@ -127,6 +177,8 @@ class Attention(nn.Module):
             dense("value", self.initializers.query_key_value)(x),
             self.num_heads,
             is_causal=self.is_causal,
+            mask=mask,
+            implementation=self.compute.attention,
         )
         return dense("out", self.initializers.attention_out)(attended)
 
@@ -165,43 +217,68 @@ class ResidualAttentionBlock(nn.Module):
     is_causal: bool
     activation: Activation
     initializers: BlockInitializers
-    dtype: DTypeLike
+    compute: Compute
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Add both branches to the residual stream, which stays in `dtype`."""
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None = None
+    ) -> Float[Array, "b l d"]:
+        """Add both branches to the residual stream, which stays in `compute.dtype`."""
+        dtype = self.compute.dtype
         attention = Attention(
             self.num_heads,
             self.is_causal,
             self.initializers,
-            self.dtype,
+            self.compute,
             name="attention",
         )
-        mlp = MLP(self.activation, self.initializers, self.dtype, name="mlp")
-        x = x + attention(layer_norm(self.dtype, "ln_1")(x))
-        return x + mlp(layer_norm(self.dtype, "ln_2")(x))
+        mlp = MLP(self.activation, self.initializers, dtype, name="mlp")
+        x = x + attention(layer_norm(dtype, "ln_1")(x), mask)
+        return x + mlp(layer_norm(dtype, "ln_2")(x))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks named `block_0`, `block_1`, ... (`resblocks.0`, ...)."""
+    """A stack of equal blocks, whose parameters `blocks` have a first axis of layers.
+
+    So they lie in a checkpoint whether the layers are scanned or not.
+    """
 
     num_layers: int
     num_heads: int
     is_causal: bool
     activation: Activation
     initializers: BlockInitializers
-    dtype: DTypeLike
+    compute: Compute
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Run the residual stream through every block."""
-        for layer in range(self.num_layers):
-            x = ResidualAttentionBlock(
-                self.num_heads,
-                self.is_causal,
-                self.activation,
-                self.initializers,
-                self.dtype,
-                name=f"block_{layer}",
-            )(x)
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None = None
+    ) -> Float[Array, "b l d"]:
+        """Run the residual stream through every block.
+
+        `mask` is that of `multi_head_attention`, the same in every block.
+        """
+        blocks = ResidualAttentionBlock(
+            self.num_heads,
+            self.is_causal,
+            self.activation,
+            self.initializers,
+            self.compute,
+            name="blocks",
+        )
+
+        def layer(block, x, mask):
+            return block(x, mask), None
+
+        # A scan cannot merge what is computed twice, which prevent_cse guards against.
+        scanned = self.compute.scan_layers
+        layer = rematerialised(layer, self.compute.remat, prevent_cse=not scanned)
+        x, _ = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=self.num_layers,
+            unroll=1 if scanned else self.num_layers,
+        )(blocks, x, mask)
         return x

@@ -5,11 +5,11 @@ Source: `VisionTransformer` in `clip/model.py` of github.com/openai/CLIP.
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cloob_jax.models.transformer import (
     Activation,
+    Compute,
     Transformer,
     layer_norm,
     torch_block_initializers,
@@ -27,7 +27,7 @@ class VisionTransformer(nn.Module):
     num_heads: int
     num_layers: int
     activation: Activation
-    dtype: DTypeLike
+    compute: Compute
 
     @nn.compact
     def __call__(
@@ -38,13 +38,14 @@ class VisionTransformer(nn.Module):
         `train` changes nothing here: there is neither dropout nor BatchNorm.
         """
         del train
+        dtype = self.compute.dtype
         x = nn.Conv(
             self.width,
             (self.patch_size, self.patch_size),
             strides=(self.patch_size, self.patch_size),
             padding="VALID",
             use_bias=False,
-            dtype=self.dtype,
+            dtype=dtype,
             kernel_init=torch_kernel(),
             name="patch_embedding",
         )(images)
@@ -52,19 +53,19 @@ class VisionTransformer(nn.Module):
         normal = nn.initializers.normal(self.width**-0.5)
         class_token = self.param("class_embedding", normal, (self.width,))
         class_tokens = jnp.broadcast_to(
-            class_token[None, None].astype(self.dtype), (x.shape[0], 1, self.width)
+            class_token[None, None].astype(dtype), (x.shape[0], 1, self.width)
         )
         x = jnp.concatenate([class_tokens, x], axis=1)
         num_tokens = (self.image_size // self.patch_size) ** 2 + 1
         positions = self.param("positional_embedding", normal, (num_tokens, self.width))
-        x = layer_norm(self.dtype, "ln_pre")(x + positions[None].astype(self.dtype))
+        x = layer_norm(dtype, "ln_pre")(x + positions[None].astype(dtype))
         x = Transformer(
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             is_causal=False,
             activation=self.activation,
             initializers=torch_block_initializers(),
-            dtype=self.dtype,
+            compute=self.compute,
             name="transformer",
         )(x)
         # Float32 from here on, for the reason given in the text encoder.

@@ -15,7 +15,9 @@ def relative_error(tree, expected):
 
 
 def test_training_on_eight_devices_equals_one():
-    visual = models.build("RN-tiny", dtype=jnp.float32, bn_groups=2).visual
+    visual = models.build(
+        "RN-tiny", compute=models.Compute(jnp.float32), bn_groups=2
+    ).visual
     visual = visual.clone(layers=(1,), width=16)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ END = 49407
 
 
 def test_tokens_after_the_end_change_nothing():
-    text = models.build("ViT-tiny", dtype=jnp.float32).text
+    text = models.build("ViT-tiny", compute=models.Compute(jnp.float32)).text
     rng = np.random.default_rng(0)
     texts = rng.integers(1, END, (4, 24), np.int32)
     ends = [1, 9, 20, 23]

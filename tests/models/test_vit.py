@@ -10,7 +10,9 @@ from cloob_jax import models
 
 
 def test_grid_follows_image_size_and_training_changes_nothing():
-    visual = models.build("ViT-tiny", image_size=40, dtype=jnp.float32).visual
+    visual = models.build(
+        "ViT-tiny", image_size=40, compute=models.Compute(jnp.float32)
+    ).visual
     visual = visual.clone(num_layers=1)
     images = np.random.default_rng(0).normal(size=(2, 40, 40, 3)).astype(np.float32)
     variables = jax.tree.map(

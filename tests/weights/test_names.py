@@ -99,7 +99,7 @@ NUM_TENSORS = {"RN50": 433, "ViT-B-32": 301}
 
 
 def abstract(name):
-    model = models.build(name, dtype=jnp.float32)
+    model = models.build(name, compute=models.Compute(jnp.float32))
     images = jnp.zeros((1, model.image_size, model.image_size, 3))
     texts = jnp.zeros((1, model.context_length), jnp.int32)
     return jax.eval_shape(model.init, jax.random.key(0), images, texts)
