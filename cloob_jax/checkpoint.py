@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from cloob_jax.errors import UserError
@@ -76,12 +77,11 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._check_room(state, step)
-        versions = {name: metadata.version(name) for name in _VERSIONS_OF}
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(_params_item(state)),  # type: ignore[call-arg]
             train=ocp.args.StandardSave(_train_item(state)),  # type: ignore[call-arg]
             data=ocp.args.JsonSave(data),  # type: ignore[call-arg]
-            meta=ocp.args.JsonSave({"config": config, "versions": versions}),  # type: ignore[call-arg]
+            meta=ocp.args.JsonSave({"config": config, "versions": _versions()}),  # type: ignore[call-arg]
         )
         # The error may be that of the save before, which went on meanwhile.
         with self._clear_errors(f"saving failed by step {step}", _WRITING):
@@ -148,6 +148,67 @@ class Checkpoints:
             raise UserError(
                 f"{self._directory}: {what}: {line}. {advice} Complete steps: {steps}"
             ) from error
+
+
+def save_weights(directory: Path, item: dict[str, Any], config: dict) -> None:
+    """Writes step 0 of a run that has nothing but weights.
+
+    Args:
+      directory: the `checkpoints` folder, made here.
+      item: `params` (`model` and `objective`), `batch_stats` and `ema`, as
+        `Checkpoints` saves them.
+      config: what `load_weights` returns with them, JSON.
+    """
+    args = ocp.args.Composite(
+        params=ocp.args.StandardSave(item),  # type: ignore[call-arg]
+        meta=ocp.args.JsonSave({"config": config, "versions": _versions()}),  # type: ignore[call-arg]
+    )
+    with ocp.CheckpointManager(directory.resolve()) as manager:
+        manager.save(0, args=args)
+
+
+def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """The weights of a run directory, or of one of its steps, into NumPy.
+
+    Args:
+      path: a run directory, whose latest step is meant, or its `checkpoints/STEP`.
+
+    Returns:
+      The step, the config that it was saved with, and the item `params`, see
+      `save_weights`.
+
+    Raises:
+      UserError: no checkpoint is there, or it is damaged.
+    """
+    wanted = int(path.name) if path.name.isdecimal() else None
+    folder = path.parent if wanted is not None else path / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{path}: no run directory; there is no {folder}")
+    # Not through a manager, which would tidy up where a run may be writing.
+    steps = sorted(ocp.utils.checkpoint_steps(folder))
+    listed = ", ".join(map(str, steps)) or "none"
+    if not steps or (wanted is not None and wanted not in steps):
+        raise UserError(f"{path}: no such checkpoint; complete steps: {listed}")
+    step = steps[-1] if wanted is None else wanted
+    source = folder.resolve() / str(step)
+    try:
+        tree = ocp.PyTreeCheckpointHandler()
+        shapes = tree.metadata(source / "params").tree
+        to_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
+        )
+        item = tree.restore(source / "params", restore_args=to_numpy)
+        meta = ocp.JsonCheckpointHandler().restore(source / "meta")
+    except Exception as error:  # Orbax and its storage raise many kinds
+        line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+        raise UserError(
+            f"{path}: step {step} cannot be read: {line}; complete steps: {listed}"
+        ) from error
+    return step, meta["config"], item
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _VERSIONS_OF}
 
 
 def _params_item(state: TrainState) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cloob_jax.errors import UserError
+from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file, such as configs/shapes_tiny.py."
@@ -29,38 +29,23 @@ _HELP = {"h", "help", "helpfull", "helpshort"}
 def main(arguments: list[str]) -> None:
     """Runs what the flags say; see the top of this file."""
     if len(arguments) > 1:
-        _fail(f"{arguments[1]}: unexpected; flags start with --, as in --config=FILE")
+        fail(f"{arguments[1]}: unexpected; flags start with --, as in --config=FILE")
     # What the libraries tell of their inner workings would bury the progress line, and
     # their tracebacks the one line that says it: what fails is raised as well.
     logging.set_verbosity(logging.FATAL)
     workdir = Path(_WORKDIR.value or Path("runs") / _run_name(sys.argv))
-    try:
+    with clear_errors(f"what was saved in {workdir} before stays"):
         # After the flags, so that --help and a wrong flag answer at once.
         from cloob_jax import train
 
         train.train_and_evaluate(_CONFIG.value, workdir)
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:  # a full disk, a file that went away, a lost mount
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error) or type(error).__name__
-        _fail(f"{where}{reason}; what was saved in {workdir} before stays")
-    except KeyboardInterrupt:  # while setting up, or a second time while saving
-        message = f"cloob_jax: interrupted; what was saved in {workdir} before stays"
-        print(message, file=sys.stderr)
-        sys.exit(130)
-
-
-def _fail(message: str) -> None:
-    print(f"cloob_jax: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line and status 2."""
     path, argument = _config_file(arguments)
     if path is None and not _HELP & {argument.lstrip("-") for argument in arguments}:
-        _fail("--config is missing, for example --config=configs/shapes_tiny.py")
+        fail("--config is missing, for example --config=configs/shapes_tiny.py")
     if path is not None:
         _check_config_file(path)
         # Configs import configs.common: found beside them, whatever the folder is.
@@ -70,10 +55,9 @@ def _parse(arguments: list[str]) -> list[str]:
             _check_fields(arguments, path, argument)
         return flags.FLAGS(arguments)
     except flags.Error as error:
-        _fail(str(error))
+        fail(str(error))
     except Exception as error:  # a config is a program, it may raise anything
-        _fail(f"{type(error).__name__} in the config or its flags: {error}")
-    raise AssertionError
+        fail(f"{type(error).__name__} in the config or its flags: {error}")
 
 
 def _config_file(arguments: list[str]) -> tuple[Path | None, str | None]:
@@ -112,7 +96,7 @@ def _check_fields(arguments: list[str], path: Path, argument: str | None) -> Non
         same = [field for field in fields if field.rpartition(".")[2] in near]
         nearest = difflib.get_close_matches(name, same, 1, cutoff=0)
         hint = f"did you mean {nearest[0]}?" if nearest else "see configs/common.py"
-        _fail(f"{name}: no such field; {hint}")
+        fail(f"{name}: no such field; {hint}")
 
 
 def _fields(config: ConfigDict, prefix: str) -> Iterator[str]:
@@ -129,7 +113,7 @@ def _check_config_file(path: Path) -> None:
     names = [str(p) for p in sorted(folder.glob("*.py")) if p.stem != "common"]
     near = difflib.get_close_matches(str(path), names, 1, cutoff=0)
     meant = f"; did you mean {near[0]}?" if near else ""
-    _fail(f"--config={path}: no such file{meant}")
+    fail(f"--config={path}: no such file{meant}")
 
 
 def run() -> None:

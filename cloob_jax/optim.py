@@ -89,12 +89,15 @@ def build(
     b2: float,
     eps: float,
     grad_clip_norm: float | None,
+    frozen: PyTree[bool] | None = None,
 ) -> optax.GradientTransformation:
     """Returns AdamW for parameters `{"model": ..., "objective": ...}`.
 
     Decoupled weight decay, times the learning rate, on the parameters of `decay_mask`;
     before it the gradient's global norm is clipped to `grad_clip_norm`, unless None;
     after it `objective/log_inv_tau`, where there is one, is kept within 0 and ln 100.
+    Where `frozen`, a tree like `model`, is True, parameters stay as they are and have
+    no moments.
 
     Raises:
       UserError: if `weight_decay` is negative or `grad_clip_norm` not positive.
@@ -114,7 +117,14 @@ def build(
     adamw = optax.adamw(
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
     )
-    return optax.chain(clip, adamw, _bound_log_inv_tau())
+    tx = optax.chain(clip, adamw, _bound_log_inv_tau())
+    if frozen is None or not any(jax.tree.leaves(frozen)):
+        return tx
+    labels = {
+        "model": jax.tree.map(lambda fix: "frozen" if fix else "trained", frozen),
+        "objective": "trained",
+    }
+    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
 
 
 def decay_mask(params: PyTree) -> PyTree[bool]:

@@ -6,20 +6,29 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from cloob_jax import models, objectives, optim, sharding, step, validation
+from cloob_jax import (
+    architecture,
+    embedding,
+    models,
+    objectives,
+    optim,
+    selection,
+    sharding,
+    step,
+    validation,
+)
+from cloob_jax.embedding import Embed
 from cloob_jax.errors import UserError
-from cloob_jax.state import TrainState
-
-Embed = Callable[[np.ndarray], np.ndarray]
-_DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
+from cloob_jax.state import Params, TrainState
+from cloob_jax.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Program:
 
     Attributes:
       model: the encoders.
+      tokenizer: of the text encoder.
       total_steps: of the whole run.
       schedule: step -> learning rate.
       abstract_state: shapes, types and shardings of the state.
@@ -39,6 +49,7 @@ class Program:
     """
 
     model: models.DualEncoder
+    tokenizer: Tokenizer
     total_steps: int
     schedule: optax.Schedule
     abstract_state: TrainState
@@ -55,15 +66,19 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
       UserError: a value that cannot be meant, by its field's name.
     """
     validation.check(config)
-    model = _build_model(config)
+    _check_model(config)
+    model, tokens = architecture.build(config)
     objective = objectives.build(
         config.objective.name,
         inv_tau=config.objective.inv_tau,
         beta=config.objective.beta,
         form=config.objective.form,
     )
-    total_steps, schedule, tx = _build_optimiser(config)
-    init = functools.partial(_init, config, model, tx)
+    init_params = functools.partial(_init_params, config, model)
+    abstract_params, _ = jax.eval_shape(init_params)
+    frozen = selection.select(abstract_params["model"], config.freeze, "config.freeze")
+    total_steps, schedule, tx = _build_optimiser(config, frozen)
+    init = functools.partial(_init, config, init_params, tx)
     abstract_state = jax.eval_shape(init)
     shardings = sharding.tree_shardings(abstract_state, mesh)
     batch_sharding = sharding.batch_sharding(mesh, config.batch_size)
@@ -72,10 +87,12 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         model=model,
         objective=objective,
         tx=tx,
+        frozen=frozen,
         ema_decay=config.optim.ema_decay,
     )
     return Program(
         model=model,
+        tokenizer=tokens,
         total_steps=total_steps,
         schedule=schedule,
         abstract_state=jax.tree.map(_with_sharding, abstract_state, shardings),
@@ -96,6 +113,14 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     )
 
 
+def _embedders(
+    model: models.DualEncoder, mesh: Mesh, shardings: TrainState, chunk: int
+) -> Callable[[TrainState], tuple[Embed, Embed]]:
+    stats = shardings.batch_stats
+    bind = embedding.build(model, mesh, shardings.evaluated(), stats, chunk)
+    return lambda state: bind(state.evaluated(), state.batch_stats)
+
+
 def num_steps(config: ConfigDict) -> int:
     """The length of the run in steps; `total_examples` decides if it is given."""
     if config.total_examples is not None:
@@ -110,27 +135,17 @@ def num_steps(config: ConfigDict) -> int:
     return result
 
 
-def _build_model(config: ConfigDict) -> models.DualEncoder:
-    if config.model.dtype not in _DTYPES:
-        raise UserError(
-            f"config.model.dtype={config.model.dtype}: expected one of {list(_DTYPES)}"
-        )
+def _check_model(config: ConfigDict) -> None:
     groups = config.model.bn_groups
     if config.batch_size % groups or config.batch_size // groups < 2:
         raise UserError(
             f"config.model.bn_groups={groups} does not divide "
             f"config.batch_size={config.batch_size} into groups of 2 or more"
         )
-    return models.build(
-        config.model.name,
-        image_size=config.data.image_size,
-        bn_groups=groups,
-        compute=models.Compute(_DTYPES[config.model.dtype]),
-    )
 
 
 def _build_optimiser(
-    config: ConfigDict,
+    config: ConfigDict, frozen: Any
 ) -> tuple[int, optax.Schedule, optax.GradientTransformation]:
     """The number of steps, the learning rate at each, and what applies it."""
     total_steps = num_steps(config)
@@ -148,29 +163,38 @@ def _build_optimiser(
         b2=config.optim.b2,
         eps=config.optim.eps,
         grad_clip_norm=config.optim.grad_clip_norm,
+        frozen=frozen,
     )
     return total_steps, schedule, tx
 
 
-def _init(
-    config: ConfigDict, model: models.DualEncoder, tx: optax.GradientTransformation
-) -> TrainState:
-    """The state before the first step, from the seed."""
+def _init_params(
+    config: ConfigDict, model: models.DualEncoder
+) -> tuple[Params, Params]:
+    """Parameters and running statistics before the first step, from the seed."""
     images = jnp.zeros((1, model.image_size, model.image_size, 3))
     texts = jnp.zeros((1, model.context_length), jnp.int32)
     variables = model.init(jax.random.key(config.seed), images, texts)
-    params = {
-        "model": variables["params"],
-        "objective": objectives.initial_scalars(
-            config.objective.name,
-            inv_tau=config.objective.inv_tau,
-            learn_inv_tau=config.objective.learn_inv_tau,
-        ),
-    }
+    scalars = objectives.initial_scalars(
+        config.objective.name,
+        inv_tau=config.objective.inv_tau,
+        learn_inv_tau=config.objective.learn_inv_tau,
+    )
+    params = {"model": variables["params"], "objective": scalars}
+    return params, variables.get("batch_stats", {})
+
+
+def _init(
+    config: ConfigDict,
+    init_params: Callable[[], tuple[Params, Params]],
+    tx: optax.GradientTransformation,
+) -> TrainState:
+    """The state before the first step."""
+    params, batch_stats = init_params()
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=tx.init(params),
         ema=None if config.optim.ema_decay is None else params,
     )
@@ -180,43 +204,3 @@ def _with_sharding(
     leaf: jax.ShapeDtypeStruct, spec: NamedSharding
 ) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec)
-
-
-def _embedders(
-    model: models.DualEncoder, mesh: Mesh, shardings: TrainState, chunk: int
-) -> Callable[[TrainState], tuple[Embed, Embed]]:
-    """Embedding functions over all devices that take any number of rows."""
-    rows, whole = sharding.batch_sharding(mesh, chunk), sharding.replicated(mesh)
-    weights = shardings.evaluated()
-    images = jax.jit(
-        functools.partial(step.embed_images, model=model),
-        in_shardings=(weights, shardings.batch_stats, rows),
-        out_shardings=whole,
-    )
-    texts = jax.jit(
-        functools.partial(step.embed_texts, model=model),
-        in_shardings=(weights, rows),
-        out_shardings=whole,
-    )
-
-    def in_chunks(function: Callable, inputs: np.ndarray) -> np.ndarray:
-        # All chunks have one shape, so that there is one compilation; the padding of
-        # the last is cut off again.
-        results = []
-        for start in range(0, len(inputs), chunk):
-            part = inputs[start : start + chunk]
-            padding = [(0, chunk - len(part))] + [(0, 0)] * (inputs.ndim - 1)
-            placed = jax.device_put(np.pad(part, padding), rows)
-            results.append(np.asarray(function(placed))[: len(part)])
-        return np.concatenate(results)
-
-    def bind(state: TrainState) -> tuple[Embed, Embed]:
-        params = state.evaluated()
-        embed_images = functools.partial(images, params, state.batch_stats)
-        embed_texts = functools.partial(texts, params)
-        return (
-            functools.partial(in_chunks, embed_images),
-            functools.partial(in_chunks, embed_texts),
-        )
-
-    return bind

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cloob_jax import warm_start
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
@@ -44,7 +45,7 @@ def start(
     """
     step = checkpoints.latest_step()
     if step is None:
-        return program.init(), 0
+        return warm_start.apply(program.init(), config), 0
     saved, saved_config = checkpoints.describe(step)
     changed = differences(saved_config, plain(config))
     if changed:

@@ -1,6 +1,7 @@
 """The train step and the two embedding functions: pure, to be jitted by `program`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ def train_step(
     model: DualEncoder,
     objective: objectives.Objective,
     tx: optax.GradientTransformation,
+    frozen: Any = None,
     ema_decay: float | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step on one global batch.
@@ -36,6 +38,8 @@ def train_step(
       model: the encoders.
       objective: of the two `[b, d]` embeddings and the learned scalars.
       tx: the optimiser.
+      frozen: a tree like the model's parameters: which are not trained; None: none.
+        A locked image encoder also keeps its running statistics, and uses them.
       ema_decay: of the average of the parameters; None keeps none.
 
     Returns:
@@ -43,12 +47,21 @@ def train_step(
       that came in, `param_norm` of the next, and what the objective reports.
     """
 
+    if frozen is None:
+        frozen = jax.tree.map(lambda _: False, state.params["model"])
+    image_is_locked = all(jax.tree.leaves(frozen["visual"]))
+
     def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+        trained = jax.tree.map(
+            lambda fixed, leaf: jax.lax.stop_gradient(leaf) if fixed else leaf,
+            frozen,
+            params["model"],
+        )
         (image_embeds, text_embeds), updated = model.apply(
-            {"params": params["model"], "batch_stats": state.batch_stats},
+            {"params": trained, "batch_stats": state.batch_stats},
             normalise(batch["image"]),
             batch["text"],
-            train=True,
+            train=not image_is_locked,
             mutable=["batch_stats"],
         )
         scalars = objectives.to_scalars(params["objective"])

@@ -53,6 +53,16 @@ class Tokenizer:
 
     context_length: int = 77
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that a text encoder has to know."""
+        return VOCABULARY_SIZE
+
+    @property
+    def end_id(self) -> int:
+        """The id of the end-of-text token, at which a text's feature is read."""
+        return END_ID
+
     def __post_init__(self):
         if self.context_length < 2:
             raise UserError(
@@ -116,27 +126,34 @@ class _Vocabulary(NamedTuple):
     token_bytes: list[bytes]
 
 
+# A byte is spelled as a visible character: as itself where Latin-1 prints it, the 68
+# others as the characters from U+0100 on. The ids follow that order.
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_ORDER = _VISIBLE + [byte for byte in range(256) if byte not in _VISIBLE]
+_LETTERS = [chr(byte) for byte in _VISIBLE] + [chr(256 + i) for i in range(68)]
+
+
+def spelled() -> tuple[list[str], list[str]]:
+    """The tokens before the two special ones as OpenAI spells them, and the merges."""
+    file = importlib.resources.files("cloob_jax") / "vocabulary/clip_bpe_merges.txt.gz"
+    merges = gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
+    merged = [merge.replace(" ", "") for merge in merges]
+    return [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS), *merged], merges
+
+
 @functools.cache
 def _vocabulary() -> _Vocabulary:
-    file = importlib.resources.files("cloob_jax") / "vocabulary/clip_bpe_merges.txt.gz"
-    lines = gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
-    # The file writes a byte as a visible character: as itself where Latin-1 prints
-    # it, the 68 others as the characters from U+0100 on. The ids follow that order.
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    order = visible + hidden
-    letters = [chr(byte) for byte in visible] + [chr(256 + i) for i in range(68)]
-    ids = {letter: i for i, letter in enumerate(letters)}
-    ids |= {letter + "</w>": 256 + i for i, letter in enumerate(letters)}
-    token_bytes = [bytes([byte]) for byte in order]
-    token_bytes += [bytes([byte]) + b" " for byte in order]
+    tokens, merges = spelled()
+    ids = {token: number for number, token in enumerate(tokens)}
+    token_bytes = [bytes([byte]) for byte in _ORDER]
+    token_bytes += [bytes([byte]) + b" " for byte in _ORDER]
     merged_ids = {}
-    for line in lines:
+    for line in merges:
         left, right = line.split(" ")
         pair = ids[left], ids[right]
-        merged_ids[pair] = ids[left + right] = len(token_bytes)
+        merged_ids[pair] = len(token_bytes)
         token_bytes.append(token_bytes[pair[0]] + token_bytes[pair[1]])
-    byte_ids = [order.index(byte) for byte in range(256)]
+    byte_ids = [_ORDER.index(byte) for byte in range(256)]
     return _Vocabulary(byte_ids, merged_ids, token_bytes)
 
 

@@ -20,7 +20,6 @@ from cloob_jax.interruption import Interrupted, Stop
 from cloob_jax.meter import Meter
 from cloob_jax.state import TrainState
 from cloob_jax.step import Metrics
-from cloob_jax.tokenizer import Tokenizer
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
@@ -55,7 +54,6 @@ class _Run:
     workdir: Path
     log: writers.Log
     parts: program.Program
-    tokenizer: Tokenizer
     source: sources.Source
     load: pipeline.LoadPair
     bad: BadRecords
@@ -85,11 +83,10 @@ def _set_up(
     parts = program.build(config, sharding.make_mesh(**config.mesh))
     _generate(config, log)
     source = sources.build(config.data.train)
-    tokenizer = Tokenizer(parts.model.context_length)
-    load = pipeline.LoadPair(source, tokenizer, parts.model.image_size)
+    load = pipeline.LoadPair(source, parts.tokenizer, parts.model.image_size)
     tests = evaluators.build(
         config.evals,
-        tokenizer=tokenizer,
+        tokenizer=parts.tokenizer,
         image_size=parts.model.image_size,
         batch_size=config.batch_size,
     )
@@ -104,7 +101,6 @@ def _set_up(
         workdir=workdir,
         log=log,
         parts=parts,
-        tokenizer=tokenizer,
         source=source,
         load=load,
         bad=BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen),
@@ -287,7 +283,8 @@ def _introduction(run: _Run, state: TrainState) -> str:
     epochs = parts.total_steps * config.batch_size / len(run.source)
     lines = [
         f"{config.model.name}, {count / 1e6:.1f} million parameters, "
-        f"{config.model.dtype}; objective {config.objective.name}",
+        f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
+        f"objective {config.objective.name}",
         f"{len(devices)} {devices[0].device_kind} device(s), mesh {mesh}; "
         f"run directory {run.workdir}",
         f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "

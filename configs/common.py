@@ -24,7 +24,19 @@ def get_config() -> ConfigDict:
                 # Parts of the global batch that BatchNorm normalises separately: 1 is
                 # synchronised, batch_size // 128 is the authors' 128 a GPU.
                 "bn_groups": 1,
+                "quick_gelu": True,  # as OpenAI; False: open_clip's models with GELU
+                "context_length": placeholder(int),  # tokens; None: the model's own
+                # What a layer keeps for its gradient, all, matrix products or nothing
+                # but its input: none, dots or full. Saves memory, costs time.
+                "remat": "none",
+                "scan_layers": True,  # False: slower to compile, may run faster
+                "attention": "auto",  # xla, cudnn; auto: cudnn where it works
             },
+            # A run directory whose parameters this run starts from, and which of them:
+            # image, text, or an expression found in their paths; None: all.
+            "init_from": placeholder(str),
+            "init_match": placeholder(str),
+            "freeze": placeholder(str),  # parameters not trained, named in that way
             "objective": {
                 "name": "cloob",  # or clip, infoloob, hopfield_infonce, siglip
                 # None: the objective's own. cloob: 30 and 8; clip: 14.3, learned.
@@ -36,6 +48,8 @@ def get_config() -> ConfigDict:
             "data": {
                 # A tar, a folder, a glob or a range: /data/{00000..00331}.tar
                 "train": placeholder(str),
+                # A tokenizer.json of the tokenizers library; None: CLIP's.
+                "tokenizer": placeholder(str),
                 "image_size": placeholder(int),  # pixels; None: the model's own
                 "max_bad_fraction": 0.01,  # of the records seen, before a run stops
                 "num_workers": 0,  # processes that decode; 0: threads of this one

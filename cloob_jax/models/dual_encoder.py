@@ -146,9 +146,11 @@ def build(
         of the model do not divide.
     """
     size = _look_up(name, image_size)
-    given = {"context_length": context_length, "vocabulary_size": vocabulary_size}
-    given = {field: value for field, value in given.items() if value is not None}
-    size = dataclasses.replace(size, **given)
+    size = dataclasses.replace(
+        size,
+        context_length=context_length or size.context_length,
+        vocabulary_size=vocabulary_size or size.vocabulary_size,
+    )
     text: dict[str, Any] = {
         "embed_dim": size.embed_dim,
         "context_length": size.context_length,
@@ -174,6 +176,9 @@ def build(
             "num_layers": size.vision_layers[0],
         }
     if name.endswith(CLOOB_TRAINING):
+        # cuDNN would take the mask for a bias, of which it wants even lengths.
+        plain = compute._replace(attention="xla")
+        visual, text = visual | {"compute": plain}, text | {"compute": plain}
         return DualEncoder(CloobTrainingVision(**visual), CloobTrainingText(**text))
     activation = transformer.quick_gelu if quick_gelu else transformer.exact_gelu
     text_encoder = TextEncoder(**text, activation=activation)

@@ -2,13 +2,10 @@
 
 Since version 1.6 `torch.save` writes a zip: `data.pkl`, a pickle in which each storage
 is a reference, and `data/KEY`, its bytes. TorchScript archives have the same two parts.
-A pickle may name any function to be called; here those few are known that make tensors
-and plain containers, and any other is refused by its name.
 """
 
 import collections
 import math
-import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from cloob_jax.errors import UserError
+from cloob_jax.weights import restricted
 
 _DTYPES: dict[str, Any] = {
     "BFloat16Storage": ml_dtypes.bfloat16,
@@ -51,25 +48,21 @@ def read(path: Path) -> Any:
       UserError: no such file, damaged, of a version before 1.6, or with anything in it
         but tensors and plain containers.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with restricted.errors_of(path):
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile:
+            raise restricted.Refused(
+                "no zip archive; it is cut short, or PyTorch before 1.6 wrote it: then "
+                "load and save it again with a newer one"
+            ) from None
+        with archive:
             pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise _Refused("a zip, but not one that torch.save wrote")
+                raise restricted.Refused("a zip, but not one that torch.save wrote")
             folder = pickles[0].removesuffix("data.pkl")
             with archive.open(pickles[0]) as file:
                 return _Unpickler(file, archive, folder).load()
-    except zipfile.BadZipFile:
-        raise UserError(
-            f"{path}: no zip archive; it is cut short, or PyTorch before 1.6 wrote it: "
-            "then load and save it again with a newer one"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except _Refused as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes spell
-        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -81,13 +74,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, f"{prefix}{name}.")
 
 
-class _Refused(Exception):
-    pass
-
-
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(restricted.Unpickler):
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str):
-        super().__init__(file, encoding="utf-8")
+        super().__init__(file, _KNOWN)
         self._archive, self._folder = archive, folder
         self._storages: dict[str, np.ndarray] = {}
 
@@ -96,17 +85,12 @@ class _Unpickler(pickle.Unpickler):
             return _StorageType(_DTYPES[name])
         if f"{module}.".startswith("__torch__."):
             return _Module
-        if (module, name) in _KNOWN:
-            return _KNOWN[module, name]
-        raise _Refused(
-            f"holds {module}.{name}, which is neither a tensor nor a plain container; "
-            "nothing of the file was run or used"
-        )
+        return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage_type, key, _, count = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise _Refused(f"holds a reference of the unknown kind {kind!r}")
+            raise restricted.Refused(f"holds a reference of the unknown kind {kind!r}")
         if key not in self._storages:
             content = self._archive.read(f"{self._folder}data/{key}")
             self._storages[key] = np.frombuffer(content, storage_type.dtype, int(count))
@@ -119,9 +103,9 @@ def _rebuild_tensor(
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     # No more elements than there are bytes for, nor any outside.
     if math.prod(size) > storage.size or min(offset, *stride, 0) < 0:
-        raise _Refused("holds a tensor larger than its storage")
+        raise restricted.Refused("holds a tensor larger than its storage")
     if math.prod(size) and last >= storage.size:
-        raise _Refused("holds a tensor that reaches past its storage")
+        raise restricted.Refused("holds a tensor that reaches past its storage")
     strides = tuple(s * storage.itemsize for s in stride)
     view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
     return np.array(view)

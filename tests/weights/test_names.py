@@ -121,19 +121,23 @@ def test_the_list_is_as_long_as_the_published_one(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_array_has_a_place_of_its_shape(name):
     found = {}
-    for path, leaf in jax.tree.leaves_with_path(abstract(name)):
-        tensor, third, axes = names.place(names.names_of(path), len(leaf.shape))
-        shape = np.array(leaf.shape)[np.argsort(axes)]
-        if third is not None:
-            shape[0] *= 3
-        found[tensor] = tuple(shape.tolist())
+    shapes = dict(jax.tree.leaves_with_path(abstract(name)))
+    for path, places in names.places(abstract(name), names.openai):
+        for tensor, axes, third in places:
+            shape = np.array(shapes[path].shape)[-len(axes) :][np.argsort(axes)]
+            if third is not None:
+                shape[0] *= 3
+            assert tensor not in found or third is not None
+            found[tensor] = tuple(shape.tolist())
     assert found == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", ["RN-tiny", "ViT-tiny"])
 def test_round_trips_are_bit_exact(name):
     state = random_state(name)
-    back = names.to_state_dict(names.from_state_dict(state, abstract(name)))
+    back = names.to_state_dict(
+        names.from_state_dict(state, abstract(name), names.openai), names.openai
+    )
     assert back.keys() == state.keys()
     for tensor in state:
         np.testing.assert_array_equal(back[tensor], state[tensor], err_msg=tensor)
@@ -141,9 +145,10 @@ def test_round_trips_are_bit_exact(name):
 
 def test_linear_maps_and_convolutions_do_what_they_did():
     state, rng = random_state("ViT-tiny"), np.random.default_rng(1)
-    params = names.from_state_dict(state, abstract("ViT-tiny"))["params"]
+    params = names.from_state_dict(state, abstract("ViT-tiny"), names.openai)["params"]
     x = rng.standard_normal(128, np.float32)
-    attention = params["visual"]["transformer"]["block_1"]["attention"]
+    blocks = params["visual"]["transformer"]["blocks"]
+    attention = jax.tree.map(lambda stacked: stacked[1], blocks["attention"])
     # PyTorch's linear map is W x + b, of query, key and value one below the other.
     prefix = "visual.transformer.resblocks.1.attn.in_proj_"
     fused = state[f"{prefix}weight"] @ x + state[f"{prefix}bias"]
@@ -170,7 +175,7 @@ def test_what_does_not_fit_is_named():
     fused = "transformer.resblocks.0.attn.in_proj_bias"
     state[fused] = state[fused][:96]
     with pytest.raises(UserError) as caught:
-        names.from_state_dict(state, abstract("RN-tiny"))
+        names.from_state_dict(state, abstract("RN-tiny"), names.openai)
     assert str(caught.value).split("; ") == [
         "positional_embedding has shape (7, 64), expected (24, 64)",
         f"{fused} has shape (96,), expected (192,)",

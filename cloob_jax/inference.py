@@ -1,0 +1,256 @@
+"""The door for notebooks: a trained or converted model, in four methods.
+
+    import cloob_jax
+    model = cloob_jax.load("runs/shapes_tiny")
+    model.classify(images, ["cat", "dog"], ["a photo of a {}."])
+
+Underneath are pure functions of the parameters: `step.embed_images(model.params,
+model.batch_stats, images, model=model.encoders)`, and `embed_texts`.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cloob_jax import architecture, checkpoint, embedding, objectives, sharding
+from cloob_jax.data import augment
+from cloob_jax.embedding import Embed
+from cloob_jax.errors import UserError
+from cloob_jax.weights import Ours, positions
+
+Images = Image.Image | Sequence[Image.Image] | np.ndarray | jax.Array
+Template = str | Callable[[str], str]
+
+
+def load(
+    directory: str | Path,
+    *,
+    image_size: int | None = None,
+    dtype: str = "float32",
+    batch_size: int = 256,
+) -> "Model":
+    """Loads a run directory, a step of it, or converted weights.
+
+    Args:
+      directory: of a run (its latest step), `RUN/checkpoints/STEP`, or what
+        `python -m cloob_jax.convert` wrote.
+      image_size: pixels of a side, if not those it was trained with; its positional
+        embeddings are interpolated.
+      dtype: of the computation, `float32` or `bfloat16`.
+      batch_size: the most inputs embedded at a time, over all devices.
+
+    Raises:
+      UserError: no checkpoint is there, it is damaged, or a size does not suit it.
+    """
+    return Model(
+        read(Path(directory)), image_size=image_size, dtype=dtype, batch_size=batch_size
+    )
+
+
+def read(directory: Path) -> Ours:
+    """The weights to evaluate in a run directory: the average where one is kept.
+
+    Raises:
+      UserError: no checkpoint is there, or it is damaged.
+    """
+    _, config, item = checkpoint.load_weights(directory)
+    params = item["params"] if item["ema"] is None else item["ema"]
+    run = directory.parent.parent if directory.name.isdecimal() else directory
+    if config["data"].get("tokenizer") and (run / "tokenizer.json").is_file():
+        config["data"]["tokenizer"] = str(run / "tokenizer.json")
+    return Ours(config, params["model"], item["batch_stats"], params["objective"])
+
+
+class Model:
+    """A pair of encoders on all devices.
+
+    Attributes:
+      config: of its training or conversion.
+      encoders: the Flax module.
+      params: its parameters, a copy on every device.
+      batch_stats: its running statistics.
+      tokenizer: texts to rows of ids.
+      inv_tau: by which similarities are multiplied before a softmax.
+    """
+
+    def __init__(
+        self,
+        weights: Ours,
+        *,
+        image_size: int | None = None,
+        dtype: str = "float32",
+        batch_size: int = 256,
+    ):
+        """Places the weights; see `load`."""
+        config = ConfigDict(weights.config)
+        config.model.dtype = dtype
+        if image_size is not None:
+            config.data.image_size = image_size
+        self.config = config
+        self.encoders, self.tokenizer = architecture.build(config)
+        objective = config.objective
+        fixed = objectives.build(objective.name, objective.get("inv_tau")).scalars
+        learned = weights.scalars.get("log_inv_tau", math.log(fixed["inv_tau"]))
+        self.inv_tau = math.exp(float(learned))
+        self._mesh = sharding.make_mesh()
+        self._batch_size = batch_size
+        self._embedders: dict[int, tuple[Embed, Embed]] = {}
+        whole = sharding.replicated(self._mesh)
+        abstract = abstract_variables(self.encoders)["params"]
+        params = positions.resize(weights.params, abstract)
+        self.params = jax.device_put(params, whole)
+        self.batch_stats = jax.device_put(weights.batch_stats, whole)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self.encoders.image_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of an embedding."""
+        return self.encoders.embed_dim
+
+    def preprocess(self, images: Images) -> UInt8[np.ndarray, "b h w c"]:
+        """Resizes pictures as CLIP's evaluation does: bicubic, then the centre square.
+
+        Args:
+          images: a PIL image or several.
+
+        Returns:
+          RGB bytes; `encode_image` converts and normalises them on the device.
+        """
+        if isinstance(images, Image.Image):
+            images = [images]
+        resized = [
+            augment.evaluation_resize(image.convert("RGB"), self.image_size)
+            for image in images
+        ]
+        shape = (0, self.image_size, self.image_size, 3)
+        return np.stack(resized) if resized else np.zeros(shape, np.uint8)
+
+    def encode_image(self, images: Images) -> Float[np.ndarray, "b d"]:
+        """Embeds pictures as vectors of length one.
+
+        Args:
+          images: what `preprocess` takes, or what it returned.
+
+        Raises:
+          UserError: an array that is no batch of such bytes.
+        """
+        if not isinstance(images, (np.ndarray, jax.Array)):
+            images = self.preprocess(images)
+        images = np.asarray(images)
+        expected = (self.image_size, self.image_size, 3)
+        if images.shape == expected:
+            images = images[None]
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise UserError(
+                f"images are {images.dtype} {images.shape}: expected uint8 "
+                f"(n, {self.image_size}, {self.image_size}, 3), as preprocess gives"
+            )
+        return self._embed(0, images)
+
+    def encode_text(
+        self, texts: str | Sequence[str] | np.ndarray | jax.Array
+    ) -> Float[np.ndarray, "b d"]:
+        """Embeds texts, or rows of their ids, as vectors of length one.
+
+        Raises:
+          UserError: an array that is no batch of ids.
+        """
+        if not isinstance(texts, (np.ndarray, jax.Array)):
+            texts = self.tokenizer(texts)
+        texts = np.asarray(texts)
+        length = self.encoders.context_length
+        if texts.shape == (length,):
+            texts = texts[None]
+        is_ids = np.issubdtype(texts.dtype, np.integer) and texts.ndim == 2
+        if not is_ids or texts.shape[1] != length:
+            raise UserError(
+                f"texts are {texts.dtype} {texts.shape}: expected strings, or whole "
+                f"numbers (n, {length}), as model.tokenizer gives"
+            )
+        return self._embed(1, texts.astype(np.int32))
+
+    def classify(
+        self,
+        images: Images,
+        class_names: Sequence[str],
+        templates: Sequence[Template] | Template = "a photo of a {}.",
+    ) -> Float[np.ndarray, "b classes"]:
+        """The probability of every class for every picture, zero-shot.
+
+        Args:
+          images: what `encode_image` takes.
+          class_names: in words.
+          templates: one or more, with `{}` or `{c}` for the name, or functions of it;
+            a class's prompts are embedded and averaged.
+
+        Raises:
+          UserError: no classes, no templates, or one without a place for the name.
+        """
+        if isinstance(class_names, str) or not len(class_names):
+            raise UserError(f"class_names={class_names!r}: expected a list of names")
+        if isinstance(templates, str) or callable(templates):
+            templates = [templates]
+        prompts = [
+            fill(template, name) for name in class_names for template in templates
+        ]
+        if not prompts:
+            raise UserError("templates is empty: expected at least one, such as '{}'")
+        embeds = self.encode_text(prompts)
+        means = embeds.reshape(len(class_names), len(templates), -1).mean(axis=1)
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        logits = self.inv_tau * (self.encode_image(images) @ means.T)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def _embed(self, side: int, inputs: np.ndarray) -> np.ndarray:
+        # A few sizes of batches, so that one picture does not cost as much as many, and
+        # not every number of them is compiled.
+        devices = jax.device_count()
+        at_most = math.ceil(self._batch_size / devices) * devices
+        share = max(1, math.ceil(len(inputs) / devices))
+        chunk = min(devices * 2 ** math.ceil(math.log2(share)), at_most)
+        if chunk not in self._embedders:
+            whole = sharding.replicated(self._mesh)
+            bind = embedding.build(self.encoders, self._mesh, whole, whole, chunk)
+            self._embedders[chunk] = bind(self.params, self.batch_stats)
+        # Some accelerators multiply float32 in fewer bits unless they are told.
+        exact = self.config.model.dtype == "float32"
+        with jax.default_matmul_precision("highest" if exact else "default"):
+            return self._embedders[chunk][side](inputs)
+
+
+def abstract_variables(encoders: Any) -> Any:
+    """The shapes of `params` and, for a residual network, `batch_stats`."""
+    size = encoders.image_size
+    return jax.eval_shape(
+        functools.partial(encoders.init, jax.random.key(0)),
+        jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, encoders.context_length), jnp.int32),
+    )
+
+
+def fill(template: Template, name: str) -> str:
+    """A prompt: the template with the class's name.
+
+    Raises:
+      UserError: there is no place for it.
+    """
+    if callable(template):
+        return template(name)
+    for place in ("{c}", "{}"):
+        if place in template:
+            return template.replace(place, name)
+    raise UserError(f"the template {template!r} lacks {{}} for the class's name")

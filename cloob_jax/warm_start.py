@@ -1,0 +1,80 @@
+"""Starting a run from the weights of another."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cloob_jax import inference, selection
+from cloob_jax.errors import UserError
+from cloob_jax.state import TrainState
+from cloob_jax.weights import positions
+
+
+def apply(state: TrainState, config: ConfigDict) -> TrainState:
+    """A new run's state, with the parameters that `config.init_from` and its match say.
+
+    Running statistics come with the image encoder. Positional embeddings are
+    interpolated to another image size. A learned temperature is taken if the whole
+    model is and the config does not give one.
+
+    Args:
+      state: new, on its devices.
+      config: of the run.
+
+    Raises:
+      UserError: no weights are there, or they are of another shape; all are named.
+    """
+    if config.init_from is None:
+        return state
+    weights = inference.read(Path(config.init_from))
+    model = state.params["model"]
+    chosen = selection.select(model, config.init_match, "config.init_match")
+    if config.init_match is None:
+        chosen = jax.tree.map(lambda _: True, model)
+    there = dict(_flat(positions.resize(weights.params, model)))
+    problems = []
+
+    def take(path: tuple, leaf: jax.Array, wanted: bool) -> jax.Array:
+        if not wanted:
+            return leaf
+        name = _name(path)
+        found = there[name].shape if name in there else "none"
+        if found != leaf.shape:
+            problems.append(f"{name} is {found} there, {leaf.shape} here")
+            return leaf
+        return jax.device_put(np.asarray(there[name], leaf.dtype), leaf.sharding)
+
+    model = jax.tree.map_with_path(take, model, chosen)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(
+            f"config.init_from={config.init_from}: {problems[0]}{more}; give the same "
+            "config.model, or config.init_match for a part that is alike"
+        )
+    batch_stats = state.batch_stats
+    if batch_stats and all(jax.tree.leaves(chosen["visual"])):
+        batch_stats = jax.tree.map(
+            lambda leaf, new: jax.device_put(new, leaf.sharding),
+            batch_stats,
+            weights.batch_stats,
+        )
+    objective = dict(state.params["objective"])
+    if config.init_match is None and config.objective.inv_tau is None:
+        for name in objective.keys() & weights.scalars.keys():
+            placed = objective[name].sharding
+            objective[name] = jax.device_put(weights.scalars[name], placed)
+    params = {"model": model, "objective": objective}
+    ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, ema=ema)
+
+
+def _flat(tree: Any) -> list[tuple[str, Any]]:
+    return [(_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,184 @@
+"""Weights of open_clip, both ways, with the `open_clip_config.json` beside them.
+
+Source of the config's fields and defaults: `CLIPVisionCfg` and `CLIPTextCfg` in
+`open_clip/model.py`, github.com/mlfoundations/open_clip.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from cloob_jax import models
+from cloob_jax.errors import UserError
+from cloob_jax.weights import names, openai, published
+from cloob_jax.weights.published import Ours, Published
+
+CONFIG = "open_clip_config.json"
+# In the order in which open_clip prefers them.
+_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+# The pixels' statistics, which are OpenAI's in nearly all of its models.
+MEAN = [0.48145466, 0.4578275, 0.40821073]
+STD = [0.26862954, 0.26130258, 0.27577711]
+
+# What our encoders do, by open_clip's fields: any other value, or a field that is not
+# here and not empty, would change the embeddings. `...`: the shapes tell, or nothing
+# depends on it.
+_VISION = {
+    "image_size": ...,
+    "layers": ...,
+    "width": ...,
+    "patch_size": ...,
+    "head_width": 64,
+    "mlp_ratio": 4.0,
+    "patch_dropout": ...,  # of the training alone
+    "attn_pooler_queries": ...,
+    "attn_pooler_heads": ...,
+    "pos_embed_type": "learnable",
+    "pool_type": "tok",
+    "timm_pool": ...,
+    "timm_proj": ...,
+}
+_TEXT = {
+    "context_length": ...,
+    "vocab_size": ...,
+    "width": ...,
+    "heads": ...,
+    "layers": ...,
+    "mlp_ratio": 4.0,
+    "pad_id": ...,
+    "eos_id": ...,
+    "pool_type": "argmax",
+    "proj_type": "linear",
+    "hf_model_pretrained": ...,
+    "hf_proj_type": ...,
+    "hf_pooler_type": ...,
+}
+_MODEL = {
+    "embed_dim": ...,
+    "vision_cfg": ...,
+    "text_cfg": ...,
+    "quick_gelu": ...,
+    "init_logit_scale": ...,
+    "init_logit_bias": ...,
+}
+_PREPROCESS = {"mean": MEAN, "std": STD}
+
+
+def read(path: Path) -> Published:
+    """A folder of open_clip's, or its file of weights with the config beside it.
+
+    Raises:
+      UserError: something lacks, is damaged, or of a kind that these encoders are not.
+    """
+    file = _weights_file(path) if path.is_dir() else path
+    config = _read_config(file.parent / CONFIG)
+    model = config["model_cfg"]
+    tensors = openai.state_dict(published.read_tensors(file), file, nested=True)
+    if "logit_scale" not in tensors:
+        raise UserError(f"{file}: there is no tensor logit_scale")
+    described = openai.describe(tensors, quick_gelu=model.get("quick_gelu", False))
+    heads = model.get("text_cfg", {}).get("heads", 8)
+    expected = models.SIZES[described["model"]["name"]].text_heads
+    if heads != expected:
+        raise UserError(
+            f"{file.parent / CONFIG}: text_cfg.heads={heads}, but "
+            f"{described['model']['name']} has {expected}"
+        )
+    scalars = {"log_inv_tau": published.scalar(tensors.pop("logit_scale"))}
+    if "logit_bias" in tensors:
+        scalars["bias"] = published.scalar(tensors.pop("logit_bias"))
+    objective = {
+        "name": "siglip" if "bias" in scalars else "clip",
+        "inv_tau": float(np.exp(scalars["log_inv_tau"])),
+        "learn_inv_tau": True,
+    }
+    described["objective"] = objective
+    return Published(tensors, names.openai, described, scalars)
+
+
+def _weights_file(folder: Path) -> Path:
+    for name in _FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: none of {', '.join(_FILES)} is there")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = published.read_json(path)
+    _check(path, config, "", {"model_cfg": ..., "preprocess_cfg": ...})
+    model = config.get("model_cfg", {})
+    _check(path, model, "model_cfg.", _MODEL)
+    _check(path, model.get("vision_cfg", {}), "model_cfg.vision_cfg.", _VISION)
+    _check(path, model.get("text_cfg", {}), "model_cfg.text_cfg.", _TEXT)
+    preprocess = config.get("preprocess_cfg", {})
+    for name in _PREPROCESS.keys() & preprocess.keys():
+        _check(path, {name: list(preprocess[name])}, "preprocess_cfg.", _PREPROCESS)
+    return {"model_cfg": model}
+
+
+def _check(path: Path, given: Any, prefix: str, known: dict[str, Any]) -> None:
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: {prefix.rstrip('.')} is no object")
+    for name, value in given.items():
+        expected = known.get(name)
+        if expected not in (..., value) and (value or name in known):
+            raise UserError(
+                f"{path}: {prefix}{name}={json.dumps(value)} is no part of CLIP's "
+                "encoders as they are here"
+            )
+
+
+def write(ours: Ours, folder: Path) -> None:
+    """Writes what `open_clip.create_model("local-dir:FOLDER")` loads.
+
+    Raises:
+      UserError: encoders that open_clip does not have.
+    """
+    published.check_exportable(ours, "open_clip")
+    model = ours.config["model"]
+    size = models.SIZES[model["name"]]
+    is_resnet = size.patch_size is None
+    variables = {"params": ours.params, "batch_stats": ours.batch_stats}
+    tensors = names.to_state_dict(variables, names.openai)
+    for tensor in [name for name in tensors if name.endswith(".running_var")]:
+        counter = tensor.replace("running_var", "num_batches_tracked")
+        tensors[counter] = np.zeros((), np.int64)
+    scalars = published.scalars_of(ours)
+    tensors["logit_scale"] = scalars["log_inv_tau"]
+    if "bias" in scalars:
+        tensors["logit_bias"] = scalars["bias"]
+    model_cfg = {
+        "embed_dim": size.embed_dim,
+        "quick_gelu": model.get("quick_gelu", True),
+        "vision_cfg": {
+            "image_size": published.image_size_of(ours),
+            "layers": list(size.vision_layers) if is_resnet else size.vision_layers[0],
+            "width": size.vision_width,
+            "patch_size": size.patch_size,
+        },
+        "text_cfg": {
+            "context_length": published.context_length_of(ours),
+            "vocab_size": size.vocabulary_size,
+            "width": size.text_width,
+            "heads": size.text_heads,
+            "layers": size.text_layers,
+        },
+    }
+    if "bias" in scalars:
+        model_cfg["init_logit_bias"] = float(scalars["bias"])
+    preprocess = {
+        "mean": MEAN,
+        "std": STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    published.write_json(folder / CONFIG, config)
+    safetensors.numpy.save_file(tensors, folder / _FILES[0], {"format": "pt"})

@@ -1,0 +1,53 @@
+"""Unpickling without running what a pickle names.
+
+A pickle may name any function to be called. Here those few are known that make tensors
+and plain containers, and any other is refused by its name.
+"""
+
+import contextlib
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cloob_jax.errors import UserError
+
+
+class Refused(Exception):
+    """The file holds something that is not wanted; the message says what."""
+
+
+class Unpickler(pickle.Unpickler):
+    """Knows the globals of a table and no others."""
+
+    def __init__(self, file: Any, known: Mapping[tuple[str, str], Callable]):
+        super().__init__(file, encoding="utf-8")
+        self._known = known
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for `module.name`.
+
+        Raises:
+          Refused: nothing does.
+        """
+        if (module, name) in self._known:
+            return self._known[module, name]
+        raise Refused(
+            f"holds {module}.{name}, which is neither a tensor nor a plain container; "
+            "nothing of the file was run or used"
+        )
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turns whatever reading raises into one line that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except Refused as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes spell
+        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
