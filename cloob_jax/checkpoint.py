@@ -60,6 +60,10 @@ class Checkpoints:
         """The step of the latest complete checkpoint."""
         return self._manager.latest_step()
 
+    def can_go_on(self, step: int) -> bool:
+        """Whether `step` is of a run, and not weights alone (`save_weights`)."""
+        return (self._directory / str(step) / "train").is_dir()
+
     def save(self, state: TrainState, data: dict[str, Any], config: dict) -> None:
         """Starts to write `state`; returns when it is copied, before it is on disk.
 

@@ -30,7 +30,7 @@ _SOURCES = (*weights.READERS, "cloob_jax")
 _TARGETS = ("cloob_jax", *weights.WRITERS)
 _CAPTION = "a photo of a cat"
 # Of a layer or block: in `layer1.0.bn1`, `layer1_0/bn1`, `blocks[0]/ln_1`.
-_NUMBER = re.compile(r"((?<=\.)\d+(?=\.)|(?<=layer\d_)\d+|(?<=\[)\d+)")
+_NUMBER = re.compile(r"((?<=\.)\d+(?=\.)|(?<=layer\d_)\d+|(?<=layer_)\d+|(?<=\[)\d+)")
 
 
 def main(arguments: list[str] | None = None) -> None:

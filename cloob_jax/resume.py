@@ -46,6 +46,11 @@ def start(
     step = checkpoints.latest_step()
     if step is None:
         return warm_start.apply(program.init(), config), 0
+    if not checkpoints.can_go_on(step):
+        raise UserError(
+            f"--workdir holds weights (step {step}), not a run to go on with: give it "
+            "as --config.init_from, and another --workdir"
+        )
     saved, saved_config = checkpoints.describe(step)
     changed = differences(saved_config, plain(config))
     if changed:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -95,6 +96,9 @@ def _set_up(
     )
     state, examples_seen = resume.start(checkpoints, parts, config, source)
     writers.write_json(workdir / "config.json", resume.plain(config))
+    if config.data.tokenizer is not None:
+        # So that the run directory says all that its model needs.
+        shutil.copyfile(config.data.tokenizer, workdir / "tokenizer.json")
     metrics = writers.MetricsWriter(workdir, int(state.step))
     run = _Run(
         config=config,

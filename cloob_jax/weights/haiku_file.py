@@ -73,7 +73,9 @@ class _Array:
         ).value
 
 
-def _from_bytes(content: bytes, dtype: _Dtype, shape: tuple, order: Any) -> _Array:
+def _from_bytes(
+    content: bytes | bytearray, dtype: _Dtype, shape: tuple, order: Any
+) -> _Array:
     array = _Array()
     array.value = np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
     return array
