@@ -74,12 +74,12 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         beta=config.objective.beta,
         form=config.objective.form,
     )
-    init_params = functools.partial(_init_params, config, model)
-    abstract_params, _ = jax.eval_shape(init_params)
+    initial = functools.partial(_initial_variables, config, model)
+    abstract_params, abstract_stats = jax.eval_shape(initial)
     frozen = selection.select(abstract_params["model"], config.freeze, "config.freeze")
     total_steps, schedule, tx = _build_optimiser(config, frozen)
-    init = functools.partial(_init, config, init_params, tx)
-    abstract_state = jax.eval_shape(init)
+    first_state = functools.partial(_first_state, config, tx)
+    abstract_state = jax.eval_shape(first_state, abstract_params, abstract_stats)
     shardings = sharding.tree_shardings(abstract_state, mesh)
     batch_sharding = sharding.batch_sharding(mesh, config.batch_size)
     train_step = functools.partial(
@@ -99,7 +99,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         batch_sharding=batch_sharding,
         # It runs once: compiling it well would take longer than running it badly.
         init=jax.jit(
-            init,
+            lambda: first_state(*initial()),
             out_shardings=shardings,
             compiler_options={"xla_backend_optimization_level": 0},
         ),
@@ -168,10 +168,10 @@ def _build_optimiser(
     return total_steps, schedule, tx
 
 
-def _init_params(
+def _initial_variables(
     config: ConfigDict, model: models.DualEncoder
 ) -> tuple[Params, Params]:
-    """Parameters and running statistics before the first step, from the seed."""
+    """Parameters and running statistics, from the seed."""
     images = jnp.zeros((1, model.image_size, model.image_size, 3))
     texts = jnp.zeros((1, model.context_length), jnp.int32)
     variables = model.init(jax.random.key(config.seed), images, texts)
@@ -184,13 +184,13 @@ def _init_params(
     return params, variables.get("batch_stats", {})
 
 
-def _init(
+def _first_state(
     config: ConfigDict,
-    init_params: Callable[[], tuple[Params, Params]],
     tx: optax.GradientTransformation,
+    params: Params,
+    batch_stats: Params,
 ) -> TrainState:
     """The state before the first step."""
-    params, batch_stats = init_params()
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -13,7 +13,8 @@ from cloob_jax.program import Program
 from cloob_jax.state import TrainState
 
 # Fields that may change between two parts of a run, since no state depends on them:
-# where the data lies (its fingerprint is compared), and what is shown or kept.
+# where the data lies (its fingerprint is compared), what is shown or kept, and how the
+# same numbers are computed.
 _FREE = (
     "checkpoint_steps",
     "data.max_bad_fraction",
@@ -26,6 +27,9 @@ _FREE = (
     "keep_checkpoints",
     "log_steps",
     "mesh",
+    "model.attention",
+    "model.remat",
+    "model.scan_layers",
 )
 
 

@@ -14,6 +14,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "total_steps": (1, math.inf),
     "total_examples": (1, math.inf),
     "model.bn_groups": (1, math.inf),
+    "model.context_length": (2, math.inf),
     "data.image_size": (1, math.inf),
     "data.max_bad_fraction": (0, 1),
     "data.num_workers": (0, math.inf),

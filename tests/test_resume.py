@@ -24,6 +24,8 @@ def plain(**overrides):
         ("data.train", "/elsewhere"),
         ("data.shapes", None),
         ("data.num_workers", 3),
+        ("model.remat", "full"),
+        ("model.scan_layers", False),
     ],
 )
 def test_what_no_state_depends_on_may_change(field, value):
