@@ -296,6 +296,9 @@ def _introduction(run: _Run, state: TrainState) -> str:
     ]
     if len(run.bad):
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")
+    if config.init_from and not step:
+        part = "" if config.init_match is None else f" ({config.init_match})"
+        lines.append(f"starting from the weights of {config.init_from}{part}")
     if step:
         lines.append(f"going on after step {step}")
     return "\n".join(lines)

@@ -31,6 +31,7 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
     if config.init_from is None:
         return state
     weights = inference.read(Path(config.init_from))
+    _check_meaning(weights.config, config)
     model = state.params["model"]
     chosen = selection.select(model, config.init_match, "config.init_match")
     if config.init_match is None:
@@ -70,6 +71,27 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
     params = {"model": model, "objective": objective}
     ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
     return dataclasses.replace(state, params=params, batch_stats=batch_stats, ema=ema)
+
+
+def _check_meaning(theirs: dict[str, Any], ours: ConfigDict) -> None:
+    """Refuses weights that fit by their shapes and mean something else.
+
+    Raises:
+      UserError: names the field.
+    """
+    quick_gelu = theirs["model"].get("quick_gelu", True)
+    if quick_gelu != ours.model.quick_gelu:
+        raise UserError(
+            f"config.init_from={ours.init_from} was trained with config.model."
+            f"quick_gelu={quick_gelu}; set it so"
+        )
+    is_file = theirs["data"].get("tokenizer") is not None
+    if ours.init_match != "image" and is_file != (ours.data.tokenizer is not None):
+        raise UserError(
+            f"config.init_from={ours.init_from} was trained with "
+            f"{'a' if is_file else 'no'} config.data.tokenizer of its own; give the "
+            "same, or config.init_match=image"
+        )
 
 
 def _flat(tree: Any) -> list[tuple[str, Any]]:

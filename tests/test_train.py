@@ -42,7 +42,10 @@ def make_config(data, **overrides):
         ({"model.attention": "cudnn"}, r"model\.attention=cudnn does not work here"),
         ({"model.attention": "flash"}, r"model\.attention=flash: expected one of auto"),
         ({"model.context_length": 1}, r"model\.context_length=1: expected at least 2"),
-        ({"data.tokenizer": "/nowhere.json"}, r"tokenizer=/nowhere\.json: no such file"),
+        (
+            {"data.tokenizer": "/nowhere.json"},
+            r"tokenizer=/nowhere\.json: no such file",
+        ),
         ({"init_from": "/nowhere"}, "/nowhere: no run directory"),
         ({"freeze": "vision"}, r"config\.freeze=vision: no parameter"),
         ({"model.bn_groups": 3}, "bn_groups=3 does not divide"),

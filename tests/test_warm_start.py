@@ -134,6 +134,7 @@ def test_weights_that_do_not_fit_are_named(weights, tmp_path):
     folder, _, _ = weights("RN-tiny")
     for overrides, message in (
         ({"model.name": "ViT-tiny", "init_from": str(folder)}, "visual/.* none there"),
+        ({"init_from": str(folder), "model.quick_gelu": False}, "quick_gelu=True"),
         ({"init_from": str(tmp_path)}, "no run directory"),
         ({"init_from": str(folder), "init_match": "vision"}, "init_match=vision"),
     ):
