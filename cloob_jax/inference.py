@@ -99,8 +99,8 @@ class Model:
         self.encoders, self.tokenizer = architecture.build(config)
         objective = config.objective
         fixed = objectives.build(objective.name, objective.get("inv_tau")).scalars
-        learned = objectives.to_scalars(weights.scalars)
-        self.inv_tau = float((fixed | learned)["inv_tau"])
+        learned = objectives.to_scalars(jax.tree.map(jnp.asarray, weights.scalars))
+        self.inv_tau = float(learned.get("inv_tau", fixed["inv_tau"]))
         self._mesh = sharding.make_mesh()
         self._batch_size = batch_size
         self._embedders: dict[int, tuple[Embed, Embed]] = {}
