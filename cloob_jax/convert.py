@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cloob_jax import architecture, checkpoint, inference, weights
+from cloob_jax import architecture, checkpoint, inference, run_directory, weights
 from cloob_jax.command_line import Parser, clear_errors
 from cloob_jax.errors import UserError
 from cloob_jax.weights import names
@@ -101,10 +101,7 @@ def _write(ours: weights.Ours, folder: Path, to: str) -> None:
         variables = {"params": ours.params, "batch_stats": ours.batch_stats}
         print(_table(variables, weights.WRITERS[to].naming))
         return
-    weights.write_json(folder / "config.json", ours.config)
-    tokenizer = ours.config["data"].get("tokenizer")
-    if tokenizer:
-        shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    run_directory.describe(folder, ours.config)
     item = {
         "params": {"model": ours.params, "objective": ours.scalars},
         "batch_stats": ours.batch_stats,

@@ -21,7 +21,14 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cloob_jax import architecture, checkpoint, embedding, objectives, sharding
+from cloob_jax import (
+    architecture,
+    checkpoint,
+    embedding,
+    objectives,
+    run_directory,
+    sharding,
+)
 from cloob_jax.data import augment
 from cloob_jax.embedding import Embed
 from cloob_jax.errors import UserError
@@ -65,8 +72,7 @@ def read(directory: Path) -> Ours:
     _, config, item = checkpoint.load_weights(directory)
     params = item["params"] if item["ema"] is None else item["ema"]
     run = directory.parent.parent if directory.name.isdecimal() else directory
-    if config["data"].get("tokenizer") and (run / "tokenizer.json").is_file():
-        config["data"]["tokenizer"] = str(run / "tokenizer.json")
+    config["data"]["tokenizer"] = run_directory.tokenizer_of(run, config)
     return Ours(config, params["model"], item["batch_stats"], params["objective"])
 
 

@@ -1,11 +1,14 @@
-"""The run directory: made, and held by one process at a time."""
+"""The run directory: made, held by one process at a time, and described."""
 
 import contextlib
 import errno
 import fcntl
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from cloob_jax import writers
 from cloob_jax.errors import UserError
 
 
@@ -40,3 +43,23 @@ def held(workdir: Path) -> Iterator[None]:
                     "it, or give another --workdir"
                 ) from None
         yield
+
+
+def describe(workdir: Path, config: dict[str, Any]) -> None:
+    """Writes `config.json`, and a copy of the tokenizer's file if there is one.
+
+    Args:
+      workdir: the run directory.
+      config: plain, as JSON gives it back.
+    """
+    writers.write_json(workdir / "config.json", config)
+    source, copy = config["data"].get("tokenizer"), workdir / "tokenizer.json"
+    if source and not (copy.exists() and copy.samefile(source)):
+        shutil.copyfile(source, copy)
+
+
+def tokenizer_of(workdir: Path, config: dict[str, Any]) -> str | None:
+    """The path of the tokenizer's file: of the copy, if it is there."""
+    copy = workdir / "tokenizer.json"
+    source = config["data"].get("tokenizer")
+    return str(copy) if source and copy.is_file() else source

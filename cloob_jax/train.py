@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -95,10 +94,7 @@ def _set_up(
         Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
     )
     state, examples_seen = resume.start(checkpoints, parts, config, source)
-    writers.write_json(workdir / "config.json", resume.plain(config))
-    if config.data.tokenizer is not None:
-        # So that the run directory says all that its model needs.
-        shutil.copyfile(config.data.tokenizer, workdir / "tokenizer.json")
+    run_directory.describe(workdir, resume.plain(config))
     metrics = writers.MetricsWriter(workdir, int(state.step))
     run = _Run(
         config=config,

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from cloob_jax.weights import cloob_training, huggingface, names, open_clip, openai
 from cloob_jax.weights.names import Naming
-from cloob_jax.weights.published import Ours, Published, write_json
+from cloob_jax.weights.published import Ours, Published
 
-__all__ = ["READERS", "WRITERS", "Ours", "Published", "write_json"]
+__all__ = ["READERS", "WRITERS", "Ours", "Published"]
 
 
 class Writer(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from cloob_jax import models, tokenizer
+from cloob_jax import models, tokenizer, writers
 from cloob_jax.errors import UserError
 from cloob_jax.weights import open_clip, openai, published
 from cloob_jax.weights.names import Place, to_state_dict, torch_axes
@@ -224,8 +224,8 @@ def write(ours: Ours, folder: Path) -> None:
         "text_config": text,
         "vision_config": vision,
     }
-    published.write_json(folder / "config.json", config)
-    published.write_json(folder / "preprocessor_config.json", _pixels(image_size))
+    writers.write_json(folder / "config.json", config)
+    writers.write_json(folder / "preprocessor_config.json", _pixels(image_size))
     _write_tokenizer(folder, context_length)
     path = folder / "model.safetensors"
     safetensors.numpy.save_file(tensors, path, {"format": "pt"})
@@ -262,11 +262,11 @@ def _write_tokenizer(folder: Path, context_length: int) -> None:
         "pad_token": end,
         "unk_token": end,
     }
-    published.write_json(folder / "special_tokens_map.json", special)
+    writers.write_json(folder / "special_tokens_map.json", special)
     config = special | {
         "tokenizer_class": "CLIPTokenizer",
         "model_max_length": context_length,
         "do_lower_case": True,
         "errors": "replace",
     }
-    published.write_json(folder / "tokenizer_config.json", config)
+    writers.write_json(folder / "tokenizer_config.json", config)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from cloob_jax import models
+from cloob_jax import models, writers
 from cloob_jax.errors import UserError
 from cloob_jax.weights import names, openai, published
 from cloob_jax.weights.published import Ours, Published
@@ -180,5 +180,5 @@ def write(ours: Ours, folder: Path) -> None:
         "resize_mode": "shortest",
     }
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-    published.write_json(folder / CONFIG, config)
+    writers.write_json(folder / CONFIG, config)
     safetensors.numpy.save_file(tensors, folder / _FILES[0], {"format": "pt"})

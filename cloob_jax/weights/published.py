@@ -256,8 +256,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes an object, indented."""
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
