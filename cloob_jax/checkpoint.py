@@ -147,10 +147,10 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and its storage raise many kinds
-            line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
             steps = ", ".join(map(str, self._manager.all_steps())) or "none"
             raise UserError(
-                f"{self._directory}: {what}: {line}. {advice} Complete steps: {steps}"
+                f"{self._directory}: {what}: {_line(error)}. {advice} Complete "
+                f"steps: {steps}"
             ) from error
 
 
@@ -162,13 +162,21 @@ def save_weights(directory: Path, item: dict[str, Any], config: dict) -> None:
       item: `params` (`model` and `objective`), `batch_stats` and `ema`, as
         `Checkpoints` saves them.
       config: what `load_weights` returns with them, JSON.
+
+    Raises:
+      UserError: they could not be written.
     """
     args = ocp.args.Composite(
         params=ocp.args.StandardSave(item),  # type: ignore[call-arg]
         meta=ocp.args.JsonSave({"config": config, "versions": _versions()}),  # type: ignore[call-arg]
     )
-    with ocp.CheckpointManager(directory.resolve()) as manager:
-        manager.save(0, args=args)
+    try:
+        with ocp.CheckpointManager(directory.resolve()) as manager:
+            manager.save(0, args=args)
+    except Exception as error:  # Orbax and its storage raise many kinds
+        raise UserError(
+            f"{directory}: the weights cannot be written: {_line(error)}. {_WRITING}"
+        ) from error
 
 
 def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -204,11 +212,15 @@ def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
         item = tree.restore(source / "params", restore_args=to_numpy)
         meta = ocp.JsonCheckpointHandler().restore(source / "meta")
     except Exception as error:  # Orbax and its storage raise many kinds
-        line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
         raise UserError(
-            f"{path}: step {step} cannot be read: {line}; complete steps: {listed}"
+            f"{path}: step {step} cannot be read: {_line(error)}; complete steps: "
+            f"{listed}"
         ) from error
     return step, meta["config"], item
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import published_layouts as layouts
 import pytest
 import torch_archive
+from full_disk import small_files_only
 
 from cloob_jax import checkpoint, convert, models
 
@@ -365,6 +366,17 @@ def test_an_existing_dest_is_left_alone(tmp_path, capsys, sources):
     assert "is there already" in line
     assert (tmp_path / "dest/mine").read_text() == "precious"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+# Ours is written by Orbax, see test_main: its threads would disturb other tests.
+@pytest.mark.parametrize("to", ["open_clip", "huggingface"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys, sources, to):
+    source = sources[0] / "openai.pt"
+    # The tokenizer's merges alone take more, and so do the weights.
+    with small_files_only(400_000):
+        line = mistake(capsys, source, tmp_path / "dest", "--from=openai", to=to)
+    assert "cannot be written" in line or "File too large" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_residual_network_is_told_why_hugging_face_does_not_take_it(tmp_path, capsys):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from cloob_jax import models, tokenizer, writers
 from cloob_jax.errors import UserError
@@ -227,8 +226,7 @@ def write(ours: Ours, folder: Path) -> None:
     writers.write_json(folder / "config.json", config)
     writers.write_json(folder / "preprocessor_config.json", _pixels(image_size))
     _write_tokenizer(folder, context_length)
-    path = folder / "model.safetensors"
-    safetensors.numpy.save_file(tensors, path, {"format": "pt"})
+    published.save_tensors(tensors, folder / "model.safetensors")
 
 
 def _pixels(image_size: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from cloob_jax import models, writers
 from cloob_jax.errors import UserError
@@ -181,4 +180,4 @@ def write(ours: Ours, folder: Path) -> None:
     }
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     writers.write_json(folder / CONFIG, config)
-    safetensors.numpy.save_file(tensors, folder / _FILES[0], {"format": "pt"})
+    published.save_tensors(tensors, folder / _FILES[0])

@@ -256,3 +256,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content
+
+
+def save_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
+    """Writes a safetensors file, of the kind that PyTorch's libraries expect.
+
+    Raises:
+      UserError: it could not be written.
+    """
+    try:
+        safetensors.numpy.save_file(tensors, path, {"format": "pt"})
+    except Exception as error:  # the library has one class of its own for all
+        raise UserError(f"{path}: cannot be written: {error}") from None
