@@ -57,3 +57,12 @@ def test_the_table_names_what_it_means():
     found = sharding.tree_shardings(tree, mesh)["text"]["attention"]
     assert found["query"]["kernel"].spec == P("fsdp", "tensor")
     assert found["out"]["kernel"].spec == P("tensor", "fsdp")
+
+
+def test_stacked_layers_are_split_as_single_ones():
+    mesh = sharding.make_mesh(2, 2, 2)
+    kernel = jax.ShapeDtypeStruct((4, 64, 64), jnp.float32)
+    blocks = {"blocks": {"mlp": {"fc": {"kernel": kernel}}}}
+    found = sharding.tree_shardings({"text": {"transformer": blocks}}, mesh)
+    [leaf] = jax.tree.leaves(found)
+    assert leaf.spec == P(None, "fsdp", "tensor")

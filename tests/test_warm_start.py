@@ -194,7 +194,13 @@ def test_a_locked_tower_normalises_by_its_running_statistics():
     assert metrics["positive_similarity"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_is_frozen_by_its_path_has_no_gradient_in_the_norm():
+def test_what_is_frozen_is_not_in_the_norm_of_the_gradient():
+    parts = build(**{"model.name": "ViT-tiny", "freeze": "."})
+    _, metrics = after_steps(parts, 1)
+    assert metrics["grad_norm"] == 0 and metrics["loss"] != 0
+
+
+def test_what_is_frozen_by_its_path_stays():
     parts = build(**{"model.name": "ViT-tiny", "freeze": "embedding"})
     state, _ = after_steps(parts)
     before = begin(parts)
