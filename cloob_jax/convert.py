@@ -9,9 +9,7 @@ downloaded or uploaded.
 """
 
 import os
-import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,11 @@ from ml_collections import ConfigDict
 from cloob_jax import architecture, checkpoint, inference, run_directory, weights
 from cloob_jax.command_line import Parser, clear_errors
 from cloob_jax.errors import UserError
-from cloob_jax.weights import names
-from cloob_jax.weights.names import Naming, Place
+from cloob_jax.weights import names, table
 
 _SOURCES = (*weights.READERS, "cloob_jax")
 _TARGETS = ("cloob_jax", *weights.WRITERS)
 _CAPTION = "a photo of a cat"
-# Of a layer or block: in `layer1.0.bn1`, `layer1_0/bn1`, `blocks[0]/ln_1`.
-_NUMBER = re.compile(r"((?<=\.)\d+(?=\.)|(?<=layer\d_)\d+|(?<=layer_)\d+|(?<=\[)\d+)")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,7 +84,7 @@ def _read(source: Path, source_format: str) -> weights.Ours:
     not_finite = [name for name in tensors if not np.isfinite(tensors[name]).all()]
     if not_finite:
         raise UserError(f"{source}: {not_finite[0]} holds numbers that are not finite")
-    print(_table(variables, naming, tensors))
+    print(table.mapping(variables, naming, tensors))
     print(_summary(published.config, tensors))
     params, stats = variables["params"], variables.get("batch_stats", {})
     return weights.Ours(published.config, params, stats, published.scalars)
@@ -99,7 +94,7 @@ def _write(ours: weights.Ours, folder: Path, to: str) -> None:
     if to != "cloob_jax":
         weights.WRITERS[to].write(ours, folder)
         variables = {"params": ours.params, "batch_stats": ours.batch_stats}
-        print(_table(variables, weights.WRITERS[to].naming))
+        print(table.mapping(variables, weights.WRITERS[to].naming))
         return
     run_directory.describe(folder, ours.config)
     item = {
@@ -108,58 +103,6 @@ def _write(ours: weights.Ours, folder: Path, to: str) -> None:
         "ema": None,
     }
     checkpoint.save_weights(folder / "checkpoints", item, ours.config)
-
-
-def _table(variables: Any, naming: Naming, tensors: dict | None = None) -> str:
-    """Which tensor is which array of ours, numbered ones of one shape in one line."""
-    groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for ours, array, place in _pairs(variables, naming):
-        kind = "float32" if tensors is None else str(tensors[place.name].dtype)
-        there, here = _NUMBER.sub("#", place.name), _NUMBER.sub("#", ours)
-        sizes = _times(_shape_there(array, place)), _times(array)
-        key = (there, sizes[0], kind, here, sizes[1])
-        groups.setdefault(key, []).append((place.name, ours))
-    rows = [("tensor", "shape", "type", "array", "shape, float32")]
-    for (_, size, kind, _, array_size), pairs in groups.items():
-        names_there, names_here = zip(*pairs, strict=True)
-        rows.append((_ranges(names_there), size, kind, _ranges(names_here), array_size))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
-
-
-def _pairs(
-    variables: Any, naming: Naming
-) -> Iterator[tuple[str, tuple[int, ...], Place]]:
-    """Name, shape and place of every array, the layers of transformers one by one."""
-    shapes = {path: leaf.shape for path, leaf in jax.tree.leaves_with_path(variables)}
-    for path, places in names.places(variables, naming):
-        name, shape = "/".join(names.names_of(path)), shapes[path]
-        if "blocks" not in names.names_of(path):
-            yield name, shape, places[0]
-            continue
-        for layer, place in enumerate(places):
-            yield name.replace("blocks", f"blocks[{layer}]"), shape[1:], place
-
-
-def _shape_there(array: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    shape = [array[place.axes.index(axis)] for axis in range(len(array))]
-    return (3 * shape[0], *shape[1:]) if place.third is not None else tuple(shape)
-
-
-def _ranges(names: tuple[str, ...]) -> str:
-    """`a.{0..11}.b` for names that differ in their numbers."""
-    parts = [_NUMBER.split(name) for name in names]
-    merged = []
-    for values in zip(*parts, strict=True):
-        numbers = sorted({int(v) for v in values if v.isdigit()})
-        is_one = len(set(values)) == 1
-        merged.append(values[0] if is_one else f"{{{numbers[0]}..{numbers[-1]}}}")
-    return "".join(merged)
-
-
-def _times(shape: Any) -> str:
-    return "x".join(map(str, shape)) or "1"
 
 
 def _summary(config: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
