@@ -192,8 +192,8 @@ def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
     Raises:
       UserError: no checkpoint is there, or it is damaged.
     """
-    wanted = int(path.name) if path.name.isdecimal() else None
-    folder = path.parent if wanted is not None else path / "checkpoints"
+    run, wanted = run_and_step(path)
+    folder = run / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{path}: no run directory; there is no {folder}")
     # Not through a manager, which would tidy up where a run may be writing.
@@ -216,7 +216,20 @@ def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
             f"{path}: step {step} cannot be read: {_line(error)}; complete steps: "
             f"{listed}"
         ) from error
-    return step, meta["config"], item
+    config = meta.get("config", {})
+    if not {"model", "data", "objective"} <= config.keys() or "params" not in item:
+        raise UserError(
+            f"{path}: step {step} holds no weights of a run with its config"
+        )
+    return step, config, item
+
+
+def run_and_step(path: Path) -> tuple[Path, int | None]:
+    """The run directory of a path, and the step where it is `checkpoints/STEP`."""
+    whole = path.expanduser().resolve()
+    if whole.name.isdecimal() and whole.parent.name == "checkpoints":
+        return whole.parent.parent, int(whole.name)
+    return path.expanduser(), None
 
 
 def _line(error: Exception) -> str:

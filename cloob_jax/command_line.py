@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -11,7 +12,9 @@ from cloob_jax.errors import UserError
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the command with one line."""
-    print(f"cloob_jax: {' '.join(message.split())}", file=sys.stderr)
+    # Names in files may hold anything, escape sequences of terminals included.
+    words = "".join(c if c.isprintable() else " " for c in message).split()
+    print(f"cloob_jax: {' '.join(words)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -32,6 +35,24 @@ def clear_errors(stays: str) -> Iterator[None]:
         fail(f"{where}{reason}; {stays}")
     except KeyboardInterrupt:
         fail(f"interrupted; {stays}", 130)
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back; afterwards they are a KeyboardInterrupt.
+
+    For what has to come to its end. Only in the main thread, as signals are.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda n, _: came.append(n)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 class Parser(argparse.ArgumentParser):

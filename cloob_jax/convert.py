@@ -10,6 +10,7 @@ downloaded or uploaded.
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cloob_jax import architecture, checkpoint, inference, run_directory, weights
-from cloob_jax.command_line import Parser, clear_errors
+from cloob_jax import (
+    architecture,
+    checkpoint,
+    inference,
+    objectives,
+    run_directory,
+    weights,
+)
+from cloob_jax.command_line import Parser, clear_errors, held_signals
 from cloob_jax.errors import UserError
 from cloob_jax.weights import names, table
 
@@ -39,19 +47,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--to", default="cloob_jax", choices=_TARGETS)
     given = parser.parse_args(arguments)
     logging.set_verbosity(logging.FATAL)
-    with clear_errors(f"nothing was written to {given.dest}"):
-        _convert(given.source, given.dest, given.source_format, given.to)
+    # As control-C, so that nothing half-written stays behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with clear_errors(f"nothing was written to {given.dest}"):
+            _convert(given.source, given.dest, given.source_format, given.to)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _convert(source: Path, dest: Path, source_format: str, to: str) -> None:
     if dest.exists() or dest.is_symlink():
         raise UserError(f"{dest} is there already; give another DEST, or remove it")
-    if not source.exists():
+    if not (source.is_file() or source.is_dir()):
         raise UserError(f"{source}: no such file or folder")
+    if not os.fsencode(dest).isascii():
+        try:
+            os.fsencode(dest).decode()
+        except UnicodeDecodeError:
+            raise UserError("DEST is no valid UTF-8; give another name") from None
     if source_format == "cloob_jax":
         ours = inference.read(source)
     else:
         ours = _read(source, source_format)
+    model = inference.Model(ours)
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(ours.params))
     dest.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(dest.parent).free
@@ -61,10 +80,12 @@ def _convert(source: Path, dest: Path, source_format: str, to: str) -> None:
             f"{free / 1e6:.0f} MB left"
         )
     beside = dest.parent / f".{dest.name}.{os.getpid()}"
+    beside.mkdir()
     try:
-        beside.mkdir()
-        _write(ours, beside, to)
-        print(_fingerprint(inference.Model(ours)))
+        # Orbax writes in threads, which have to end before the folder is removed.
+        with held_signals():
+            _write(ours, beside, to)
+        print(_fingerprint(model))
         beside.rename(dest)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -74,20 +95,41 @@ def _convert(source: Path, dest: Path, source_format: str, to: str) -> None:
 def _read(source: Path, source_format: str) -> weights.Ours:
     try:
         published = weights.READERS[source_format](source)
-        encoders, _ = architecture.build(ConfigDict(published.config))
+        config, tensors, naming = (
+            published.config,
+            published.tensors,
+            published.naming,
+        )
+        objective = config["objective"]
+        objectives.build(objective["name"], objective["inv_tau"], objective.get("beta"))
+        encoders, _ = architecture.build(ConfigDict(config))
         abstract = inference.abstract_variables(encoders)
-        tensors, naming = published.tensors, published.naming
-        variables = names.from_state_dict(tensors, abstract, naming)
+        with np.errstate(over="ignore"):
+            variables = names.from_state_dict(tensors, abstract, naming)
+        for path, leaf in jax.tree.leaves_with_path(variables):
+            if not np.isfinite(leaf).all():
+                name = "/".join(names.names_of(path))
+                raise UserError(f"{name} would hold numbers that are not finite")
     except UserError as error:
-        prefix = "" if str(source) in str(error) else f"{source}: "
+        prefix = "" if str(error).startswith(str(source)) else f"{source}: "
         raise UserError(f"{prefix}{error} (--from={source_format})") from None
-    not_finite = [name for name in tensors if not np.isfinite(tensors[name]).all()]
-    if not_finite:
-        raise UserError(f"{source}: {not_finite[0]} holds numbers that are not finite")
+    except (ArithmeticError, LookupError, MemoryError) as error:
+        raise _unreadable(source, source_format, error) from None
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise _unreadable(source, source_format, error) from None
     print(table.mapping(variables, naming, tensors))
     print(_summary(published.config, tensors))
     params, stats = variables["params"], variables.get("batch_stats", {})
     return weights.Ours(published.config, params, stats, published.scalars)
+
+
+def _unreadable(source: Path, source_format: str, error: Exception) -> UserError:
+    """For files of the right format with things in them that make no sense."""
+    detail = str(error).strip().splitlines() or [""]
+    return UserError(
+        f"{source}: damaged, or not what --from={source_format} means: "
+        f"{type(error).__name__}: {detail[0][:200]}"
+    )
 
 
 def _write(ours: weights.Ours, folder: Path, to: str) -> None:
@@ -132,6 +174,8 @@ def _fingerprint(model: inference.Model) -> str:
     )
     picture = np.stack([red, green, 255 - red], axis=-1)
     image, text = model.encode_image(picture)[0], model.encode_text(_CAPTION)[0]
+    if not np.isfinite([image, text]).all():
+        raise UserError("the embeddings of these weights are not finite")
 
     def digits(embedding: np.ndarray) -> str:
         return " ".join(f"{value:+.4f}" for value in embedding[:8])

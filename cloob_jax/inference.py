@@ -71,7 +71,7 @@ def read(directory: Path) -> Ours:
     """
     _, config, item = checkpoint.load_weights(directory)
     params = item["params"] if item["ema"] is None else item["ema"]
-    run = directory.parent.parent if directory.name.isdecimal() else directory
+    run, _ = checkpoint.run_and_step(directory)
     config["data"]["tokenizer"] = run_directory.tokenizer_of(run, config)
     return Ours(config, params["model"], item["batch_stats"], params["objective"])
 
@@ -99,6 +99,7 @@ class Model:
         """Places the weights; see `load`."""
         config = ConfigDict(weights.config)
         config.model.dtype = dtype
+        config.model.attention = "auto"  # that of the training may not be here
         if image_size is not None:
             config.data.image_size = image_size
         self.config = config
@@ -107,12 +108,16 @@ class Model:
         fixed = objectives.build(objective.name, objective.get("inv_tau")).scalars
         learned = objectives.to_scalars(jax.tree.map(jnp.asarray, weights.scalars))
         self.inv_tau = float(learned.get("inv_tau", fixed["inv_tau"]))
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: expected at least 1")
         self._mesh = sharding.make_mesh()
         self._batch_size = batch_size
         self._embedders: dict[int, tuple[Embed, Embed]] = {}
         whole = sharding.replicated(self._mesh)
         abstract = abstract_variables(self.encoders)["params"]
         params = positions.resize(weights.params, abstract)
+        if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, abstract):
+            raise UserError(f"the weights are not of the size {config.model.name}")
         self.params = jax.device_put(params, whole)
         self.batch_stats = jax.device_put(weights.batch_stats, whole)
 
@@ -134,9 +139,18 @@ class Model:
 
         Returns:
           RGB bytes; `encode_image` converts and normalises them on the device.
+
+        Raises:
+          UserError: something else than PIL images.
         """
         if isinstance(images, Image.Image):
             images = [images]
+        others = [type(image).__name__ for image in images if not _is_picture(image)]
+        if others:
+            raise UserError(
+                f"images hold a {others[0]}: expected PIL images, as PIL.Image.open "
+                "gives them, or the array of bytes that preprocess made"
+            )
         resized = [
             augment.evaluation_resize(image.convert("RGB"), self.image_size)
             for image in images
@@ -174,8 +188,11 @@ class Model:
         Raises:
           UserError: an array that is no batch of ids.
         """
-        if not isinstance(texts, (np.ndarray, jax.Array)):
-            texts = self.tokenizer(texts)
+        if isinstance(texts, str):
+            texts = [texts]
+        texts = list(texts) if not isinstance(texts, jax.Array) else np.asarray(texts)
+        if all(isinstance(text, str) for text in texts):
+            texts = self.tokenizer([str(text) for text in texts])
         texts = np.asarray(texts)
         length = self.encoders.context_length
         if texts.shape == (length,):
@@ -186,6 +203,9 @@ class Model:
                 f"texts are {texts.dtype} {texts.shape}: expected strings, or whole "
                 f"numbers (n, {length}), as model.tokenizer gives"
             )
+        size = self.tokenizer.vocabulary_size
+        if texts.size and not 0 <= texts.min() <= texts.max() < size:
+            raise UserError(f"texts hold ids outside of 0 to {size - 1}")
         return self._embed(1, texts.astype(np.int32))
 
     def classify(
@@ -205,7 +225,9 @@ class Model:
         Raises:
           UserError: no classes, no templates, or one without a place for the name.
         """
-        if isinstance(class_names, str) or not len(class_names):
+        is_text = isinstance(class_names, str)
+        class_names = list(class_names)
+        if is_text or not class_names or not all(map(_is_text, class_names)):
             raise UserError(f"class_names={class_names!r}: expected a list of names")
         if isinstance(templates, str) or callable(templates):
             templates = [templates]
@@ -236,6 +258,14 @@ class Model:
         exact = self.config.model.dtype == "float32"
         with jax.default_matmul_precision("highest" if exact else "default"):
             return self._embedders[chunk][side](inputs)
+
+
+def _is_picture(image: Any) -> bool:
+    return isinstance(image, Image.Image)
+
+
+def _is_text(name: Any) -> bool:
+    return isinstance(name, str)
 
 
 def abstract_variables(encoders: Any) -> Any:

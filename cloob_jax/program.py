@@ -77,6 +77,8 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     initial = functools.partial(_initial_variables, config, model)
     abstract_params, abstract_stats = jax.eval_shape(initial)
     frozen = selection.select(abstract_params["model"], config.freeze, "config.freeze")
+    if all(jax.tree.leaves(frozen)):
+        raise UserError(f"config.freeze={config.freeze} leaves nothing to train")
     total_steps, schedule, tx = _build_optimiser(config, frozen)
     first_state = functools.partial(_first_state, config, tx)
     abstract_state = jax.eval_shape(first_state, abstract_params, abstract_stats)

@@ -30,12 +30,17 @@ class FileTokenizer(Tokenizer):
 
     def __post_init__(self):
         super().__post_init__()
-        _open(self.path)
+        special = len(_open(self.path).encode("").ids)
+        if special > self.context_length:
+            raise UserError(
+                f"context_length={self.context_length}: config.data.tokenizer="
+                f"{self.path} adds {special} tokens to every text"
+            )
 
     @property
     def vocabulary_size(self) -> int:
-        """Ids that a text encoder has to know, added tokens included."""
-        return _open(self.path).get_vocab_size()
+        """One more than the largest id, added tokens included."""
+        return max(_open(self.path).get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def end_id(self) -> int:

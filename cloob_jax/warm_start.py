@@ -17,7 +17,7 @@ from cloob_jax.weights import positions
 def apply(state: TrainState, config: ConfigDict) -> TrainState:
     """A new run's state, with the parameters that `config.init_from` and its match say.
 
-    Running statistics come with the image encoder. Positional embeddings are
+    Running statistics come with the scales of their norms. Positional embeddings are
     interpolated to another image size. A learned temperature is taken if the whole
     model is and the config does not give one.
 
@@ -29,6 +29,11 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
       UserError: no weights are there, or they are of another shape; all are named.
     """
     if config.init_from is None:
+        if config.init_match is not None:
+            raise UserError(
+                f"config.init_match={config.init_match} without config.init_from: say "
+                "from where, or leave it"
+            )
         return state
     weights = inference.read(Path(config.init_from))
     _check_meaning(weights.config, config)
@@ -36,8 +41,25 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
     chosen = selection.select(model, config.init_match, "config.init_match")
     if config.init_match is None:
         chosen = jax.tree.map(lambda _: True, model)
-    there = dict(_flat(positions.resize(weights.params, model)))
-    problems = []
+    model = _take(model, chosen, positions.resize(weights.params, model), config)
+    batch_stats = _take_statistics(state.batch_stats, chosen, weights.batch_stats)
+    objective = dict(state.params["objective"])
+    if config.init_match is None and config.objective.inv_tau is None:
+        for name in objective.keys() & weights.scalars.keys():
+            placed = objective[name].sharding
+            objective[name] = jax.device_put(weights.scalars[name], placed)
+    params = {"model": model, "objective": objective}
+    ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
+    return dataclasses.replace(state, params=params, batch_stats=batch_stats, ema=ema)
+
+
+def _take(model: Any, chosen: Any, theirs: Any, config: ConfigDict) -> Any:
+    """The parameters, with theirs where they are chosen.
+
+    Raises:
+      UserError: theirs are of another shape, or not there.
+    """
+    there, problems = dict(_flat(theirs)), []
 
     def take(path: tuple, leaf: jax.Array, wanted: bool) -> jax.Array:
         if not wanted:
@@ -49,28 +71,26 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
             return leaf
         return jax.device_put(np.asarray(there[name], leaf.dtype), leaf.sharding)
 
-    model = jax.tree.map_with_path(take, model, chosen)
+    taken = jax.tree.map_with_path(take, model, chosen)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(
             f"config.init_from={config.init_from}: {problems[0]}{more}; give the same "
             "config.model, or config.init_match for a part that is alike"
         )
-    batch_stats = state.batch_stats
-    if batch_stats and all(jax.tree.leaves(chosen["visual"])):
-        batch_stats = jax.tree.map(
-            lambda leaf, new: jax.device_put(new, leaf.sharding),
-            batch_stats,
-            weights.batch_stats,
-        )
-    objective = dict(state.params["objective"])
-    if config.init_match is None and config.objective.inv_tau is None:
-        for name in objective.keys() & weights.scalars.keys():
-            placed = objective[name].sharding
-            objective[name] = jax.device_put(weights.scalars[name], placed)
-    params = {"model": model, "objective": objective}
-    ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
-    return dataclasses.replace(state, params=params, batch_stats=batch_stats, ema=ema)
+    return taken
+
+
+def _take_statistics(batch_stats: Any, chosen: Any, theirs: Any) -> Any:
+    """Those of each norm whose scale is chosen, without which they mean nothing."""
+    there, wanted = dict(_flat(theirs)), dict(_flat(chosen))
+
+    def take(path: tuple, leaf: jax.Array) -> jax.Array:
+        name = _name(path)
+        is_wanted = wanted.get(f"{name.rpartition('/')[0]}/scale", False)
+        return jax.device_put(there[name], leaf.sharding) if is_wanted else leaf
+
+    return jax.tree.map_with_path(take, batch_stats)
 
 
 def _check_meaning(theirs: dict[str, Any], ours: ConfigDict) -> None:
@@ -92,6 +112,13 @@ def _check_meaning(theirs: dict[str, Any], ours: ConfigDict) -> None:
             f"{'a' if is_file else 'no'} config.data.tokenizer of its own; give the "
             "same, or config.init_match=image"
         )
+    if is_file and ours.init_match != "image":
+        there, here = theirs["data"]["tokenizer"], ours.data.tokenizer
+        if Path(there).read_bytes() != Path(here).read_bytes():
+            raise UserError(
+                f"config.data.tokenizer={here} is another than {there}, with which "
+                f"config.init_from={ours.init_from} was trained"
+            )
 
 
 def _flat(tree: Any) -> list[tuple[str, Any]]:

@@ -41,7 +41,7 @@ def random_variables(name):
     )
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: rng.uniform(0.5, 1, leaf.shape).astype(np.float32), shapes
+        lambda leaf: rng.uniform(0.05, 0.1, leaf.shape).astype(np.float32), shapes
     )
 
 
@@ -320,8 +320,10 @@ def test_a_state_dict_that_does_not_fit_is_named(
     [
         ({"vision_cfg": {"pool_type": "avg"}}, "vision_cfg.pool_type=.avg"),
         ({"text_cfg": {"hf_model_name": "roberta"}}, "hf_model_name=.roberta"),
-        ({"text_cfg": {"heads": 2}}, "text_cfg.heads=2, but ViT-tiny has 1"),
+        ({"text_cfg": {"heads": 2}}, "text_cfg.heads=2, but ViT-tiny"),
         ({"custom_text": True}, "custom_text=true"),
+        ({"quick_gelu": "false"}, "quick_gelu is neither"),
+        ({"embed_dim": 3}, "embed_dim=3, but ViT-tiny"),
         ({"vision_cfg": {"head_width": 32}}, "head_width=32"),
     ],
 )
@@ -341,7 +343,7 @@ def test_executable_content_is_refused_by_name_and_not_run(tmp_path, capsys, kin
     if kind == "cloob_training":
         source.write_bytes(pickle.dumps({"params": Executes(touched)}))
     else:
-        (tmp_path / "open_clip_config.json").write_text("{}")
+        (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
         with torch_archive.modules() as torch:
             torch_archive.save(source, {"state_dict": Executes(touched)}, torch)
         if kind == "openai":

@@ -121,6 +121,12 @@ def test_one_tower_is_taken(weights):
     assert equal(state.batch_stats, fresh.batch_stats)
 
 
+def test_statistics_come_with_their_norms(weights):
+    folder, _, stats = weights("RN-tiny")
+    _, state = started(init_from=str(folder), init_match="^visual/(conv|bn|layer)")
+    assert equal(state.batch_stats, stats)
+
+
 def test_another_image_size_interpolates(weights):
     folder, model, _ = weights("ViT-tiny")
     overrides = {"model.name": "ViT-tiny", "data.image_size": 48}
@@ -135,6 +141,7 @@ def test_weights_that_do_not_fit_are_named(weights, tmp_path):
     for overrides, message in (
         ({"model.name": "ViT-tiny", "init_from": str(folder)}, "visual/.* none there"),
         ({"init_from": str(folder), "model.quick_gelu": False}, "quick_gelu=True"),
+        ({"init_match": "image"}, "init_match=image without config.init_from"),
         ({"init_from": str(tmp_path)}, "no run directory"),
         ({"init_from": str(folder), "init_match": "vision"}, "init_match=vision"),
     ):
@@ -195,9 +202,18 @@ def test_a_locked_tower_normalises_by_its_running_statistics():
 
 
 def test_what_is_frozen_is_not_in_the_norm_of_the_gradient():
-    parts = build(**{"model.name": "ViT-tiny", "freeze": "."})
-    _, metrics = after_steps(parts, 1)
-    assert metrics["grad_norm"] == 0 and metrics["loss"] != 0
+    # All but the one bias, whose first moment after a step is a tenth of its gradient.
+    parts = build(**{"model.name": "ViT-tiny", "freeze": "^(?!text/ln_final/bias)"})
+    state, metrics = after_steps(parts, 1)
+    moment = np.concatenate(
+        [
+            np.ravel(leaf)
+            for path, leaf in jax.tree.leaves_with_path(state.opt_state)
+            if ".mu" in jax.tree_util.keystr(path)
+        ]
+    )
+    assert moment.size == 64
+    assert metrics["grad_norm"] == pytest.approx(10 * np.linalg.norm(moment), rel=1e-4)
 
 
 def test_what_is_frozen_by_its_path_stays():
@@ -215,6 +231,11 @@ def test_what_is_frozen_by_its_path_stays():
             state.params["model"][tower]["projection"],
             before.params["model"][tower]["projection"],
         )
+
+
+def test_freezing_everything_is_refused():
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        build(freeze=".")
 
 
 def test_freezing_what_is_not_there_is_named():

@@ -69,7 +69,7 @@ def read(path: Path) -> Published:
             f"{path}: holds no `params` of two encoders, as cloob-training saves them"
         )
     tensors = {
-        f"{module}/{name}": np.asarray(array)
+        f"{module}/{name}": array
         for tower in towers
         for module, arrays in tower.items()
         for name, array in _items(arrays, module, path)
@@ -99,6 +99,9 @@ def read(path: Path) -> Published:
 def _items(arrays: Any, module: str, path: Path) -> Any:
     if not isinstance(arrays, dict):
         raise UserError(f"{path}: {module} is no module of haiku's")
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise UserError(f"{path}: {module}/{name} is no array")
     return arrays.items()
 
 

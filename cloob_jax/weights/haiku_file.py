@@ -11,6 +11,7 @@ import numpy as np
 
 from cloob_jax.weights import restricted
 
+_DEPTH = 12  # of haiku's parameters: 3
 _TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
@@ -87,14 +88,16 @@ def _rebuild_jax(_: Any, args: tuple, state: tuple, *__: Any) -> _Array:
     return array
 
 
-def _plain(tree: Any) -> Any:
+def _plain(tree: Any, depth: int = 0) -> Any:
     if isinstance(tree, _Array):
         return tree.value
+    if depth > _DEPTH:
+        raise restricted.Refused("holds containers within containers without end")
     if isinstance(tree, Mapping):
-        return {key: _plain(value) for key, value in tree.items()}
+        return {key: _plain(value, depth + 1) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_plain(value) for value in tree]
-    return tree
+        return [_plain(value, depth + 1) for value in tree]
+    return tree if isinstance(tree, (int, float, str, bool)) else None
 
 
 def _encode(text: str, _: str) -> bytes:

@@ -39,6 +39,17 @@ _BARE = {
     "positional_embedding": "embeddings.position_embedding.weight",
 }
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
+# What is done to a picture, apart from its size.
+_PIXELS: dict[str, Any] = {
+    "do_resize": True,
+    "resample": 3,  # bicubic
+    "do_center_crop": True,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": open_clip.MEAN,
+    "image_std": open_clip.STD,
+}
 _END_IDS = (tokenizer.END_ID, 2)  # 2 in older files: the largest id, as in OpenAI's
 
 
@@ -125,7 +136,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> bool:
     heads = {"text_config": 8, "vision_config": 12}  # the library's defaults
     activations = set()
     for part, default in heads.items():
-        values = config.get(part) or {}
+        values = _part(config, part)
         activations.add(values.get("hidden_act", "quick_gelu"))
         width = values.get("hidden_size", 64 * default)
         wanted = {
@@ -138,7 +149,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> bool:
                 raise UserError(
                     f"{path}: {part}.{field}={value}, expected {expected} as in CLIP"
                 )
-    end_id = (config.get("text_config") or {}).get("eos_token_id", tokenizer.END_ID)
+    end_id = _part(config, "text_config").get("eos_token_id", tokenizer.END_ID)
     if end_id not in _END_IDS:
         raise UserError(f"{path}: text_config.eos_token_id={end_id}, expected 49407")
     if len(activations) != 1 or not activations <= _ACTIVATIONS.keys():
@@ -149,16 +160,20 @@ def _check_config(path: Path, config: dict[str, Any]) -> bool:
     return _ACTIVATIONS[activations.pop()]
 
 
+def _part(config: dict[str, Any], part: str) -> dict[str, Any]:
+    # The library still lets `text_config_dict` of older files override `text_config`.
+    return (config.get(part) or {}) | (config.get(f"{part}_dict") or {})
+
+
 def _check_pixels(path: Path) -> None:
     if not path.is_file():
         return
     config = published.read_json(path)
-    for field, expected in (
-        ("image_mean", open_clip.MEAN),
-        ("image_std", open_clip.STD),
-    ):
+    for field, expected in _PIXELS.items():
         value = config.get(field, expected)
-        if not np.allclose(value, expected, atol=1e-6):
+        if np.shape(value) != np.shape(expected) or not np.allclose(
+            value, expected, atol=1e-6
+        ):
             raise UserError(f"{path}: {field}={value}, expected CLIP's {expected}")
 
 
@@ -230,19 +245,11 @@ def write(ours: Ours, folder: Path) -> None:
 
 
 def _pixels(image_size: int) -> dict[str, Any]:
-    return {
+    return _PIXELS | {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
-        "do_resize": True,
         "size": {"shortest_edge": image_size},
-        "resample": 3,  # bicubic
-        "do_center_crop": True,
         "crop_size": {"height": image_size, "width": image_size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": open_clip.MEAN,
-        "image_std": open_clip.STD,
     }
 
 

@@ -67,7 +67,12 @@ _MODEL = {
     "init_logit_scale": ...,
     "init_logit_bias": ...,
 }
-_PREPROCESS = {"mean": MEAN, "std": STD}
+_PREPROCESS = {
+    "mean": MEAN,
+    "std": STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 
 
 def read(path: Path) -> Published:
@@ -83,13 +88,7 @@ def read(path: Path) -> Published:
     if "logit_scale" not in tensors:
         raise UserError(f"{file}: there is no tensor logit_scale")
     described = openai.describe(tensors, quick_gelu=model.get("quick_gelu", False))
-    heads = model.get("text_cfg", {}).get("heads", 8)
-    expected = models.SIZES[described["model"]["name"]].text_heads
-    if heads != expected:
-        raise UserError(
-            f"{file.parent / CONFIG}: text_cfg.heads={heads}, but "
-            f"{described['model']['name']} has {expected}"
-        )
+    _check_sizes(file.parent / CONFIG, model, described["model"])
     scalars = {"log_inv_tau": published.scalar(tensors.pop("logit_scale"))}
     if "logit_bias" in tensors:
         scalars["bias"] = published.scalar(tensors.pop("logit_bias"))
@@ -109,16 +108,50 @@ def _weights_file(folder: Path) -> Path:
     raise UserError(f"{folder}: none of {', '.join(_FILES)} is there")
 
 
+def _check_sizes(path: Path, given: dict[str, Any], described: dict[str, Any]) -> None:
+    """Refuses a config that tells of another model than the tensors do."""
+    size = models.SIZES[described["name"]]
+    vision, text = given.get("vision_cfg", {}), given.get("text_cfg", {})
+    layers = size.vision_layers
+    for field, value, expected in (
+        ("text_cfg.heads", text.get("heads", 8), size.text_heads),
+        ("text_cfg.width", text.get("width"), size.text_width),
+        ("text_cfg.layers", text.get("layers"), size.text_layers),
+        (
+            "text_cfg.context_length",
+            text.get("context_length"),
+            described["context_length"],
+        ),
+        ("vision_cfg.width", vision.get("width"), size.vision_width),
+        ("vision_cfg.patch_size", vision.get("patch_size"), size.patch_size),
+        (
+            "vision_cfg.layers",
+            vision.get("layers"),
+            layers[0] if len(layers) == 1 else list(layers),
+        ),
+        ("embed_dim", given.get("embed_dim"), size.embed_dim),
+    ):
+        if value not in (None, expected):
+            raise UserError(
+                f"{path}: {field}={value}, but {described['name']}, which the tensors "
+                f"are, has {expected}"
+            )
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     config = published.read_json(path)
     _check(path, config, "", {"model_cfg": ..., "preprocess_cfg": ...})
-    model = config.get("model_cfg", {})
+    if "model_cfg" not in config:
+        raise UserError(f"{path}: there is no model_cfg")
+    model = config["model_cfg"]
     _check(path, model, "model_cfg.", _MODEL)
     _check(path, model.get("vision_cfg", {}), "model_cfg.vision_cfg.", _VISION)
     _check(path, model.get("text_cfg", {}), "model_cfg.text_cfg.", _TEXT)
-    preprocess = config.get("preprocess_cfg", {})
+    if not isinstance(model.get("quick_gelu", False), bool):
+        raise UserError(f"{path}: model_cfg.quick_gelu is neither true nor false")
+    preprocess = config.get("preprocess_cfg") or {}
     for name in _PREPROCESS.keys() & preprocess.keys():
-        _check(path, {name: list(preprocess[name])}, "preprocess_cfg.", _PREPROCESS)
+        _check(path, {name: preprocess[name]}, "preprocess_cfg.", _PREPROCESS)
     return {"model_cfg": model}
 
 

@@ -22,10 +22,10 @@ def read_openai(path: Path) -> Published:
     Raises:
       UserError: not one, by the first thing that does not fit.
     """
-    if (path.parent / "open_clip_config.json").exists():
-        raise UserError(
-            f"{path}: open_clip_config.json lies beside it: give --from=open_clip"
-        )
+    is_open_clip = path.name.startswith("open_clip")
+    if is_open_clip or (path.parent / "open_clip_config.json").exists():
+        why = "by its name" if is_open_clip else "open_clip_config.json lies beside it"
+        raise UserError(f"{path}: {why}: give --from=open_clip")
     content = torch_file.read(path)
     tensors = state_dict(content, path, nested=False)
     tensors = {name: tensors[name] for name in tensors if name not in _NUMBERS}
@@ -54,14 +54,17 @@ def read_cloob(path: Path) -> Published:
         raise UserError(f"{path}: there is no tensor logit_inv_tau; is it {kind}?")
     objective = {
         "name": "cloob",
-        "inv_tau": float(np.exp(np.float64(tensors.pop("logit_inv_tau")))),
+        "inv_tau": _exp(tensors.pop("logit_inv_tau")),
         "learn_inv_tau": False,
     }
     if "logit_scale_hopfield" in tensors:
-        beta = np.exp(np.float64(tensors.pop("logit_scale_hopfield")))
-        objective["beta"] = float(beta)
+        objective["beta"] = _exp(tensors.pop("logit_scale_hopfield"))
     config = describe(tensors, quick_gelu=True) | {"objective": objective}
     return Published(tensors, names.openai, config, {})
+
+
+def _exp(tensor: np.ndarray) -> float:
+    return float(np.exp(np.float64(published.scalar(tensor))))
 
 
 def state_dict(content: Any, path: Path, *, nested: bool) -> dict[str, np.ndarray]:
@@ -87,8 +90,8 @@ def state_dict(content: Any, path: Path, *, nested: bool) -> dict[str, np.ndarra
     tensors = dict(torch_file.flatten(content))
     if not tensors:
         raise UserError(f"{path}: holds no tensors")
-    # What DistributedDataParallel and torch.compile put in front.
-    for prefix in ("module.", "_orig_mod."):
+    # What DistributedDataParallel and torch.compile put in front, in any order.
+    for prefix in ("module.", "_orig_mod.", "module."):
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
     return {

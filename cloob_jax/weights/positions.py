@@ -12,8 +12,8 @@ def resize(params: Any, abstract: Any) -> Any:
     """Fits the image encoder's positional embeddings to another grid.
 
     The grid of a ViT's patches and of a ResNet's attention pool is interpolated
-    bicubically with antialiasing, as open_clip does; the first row, the class token's
-    or the mean's, is kept.
+    bicubically with antialiasing, as open_clip does for ViTs; the first row, the class
+    token's or the mean's, is kept.
 
     Args:
       params: of a model, `visual` and `text` on top.

@@ -203,6 +203,8 @@ def scalar(tensor: np.ndarray) -> np.ndarray:
     """
     if tensor.size != 1:
         raise UserError(f"logit_scale has shape {tensor.shape}, expected one number")
+    if not abs(tensor.item()) < 20:
+        raise UserError(f"logit_scale is {tensor.item()}, expected about 2 to 5")
     return tensor.reshape(()).astype(np.float32)
 
 

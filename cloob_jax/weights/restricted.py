@@ -17,8 +17,15 @@ class Refused(Exception):
     """The file holds something that is not wanted; the message says what."""
 
 
-class Unpickler(pickle.Unpickler):
-    """Knows the globals of a table and no others."""
+class Unpickler(pickle._Unpickler):
+    """Knows the globals of a table and no others, and sets no attributes.
+
+    The standard library's in Python: the one in C reserves as much memory as a few
+    bytes of a file ask for.
+    """
+
+    stack: list[Any]
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[misc]
 
     def __init__(self, file: Any, known: Mapping[tuple[str, str], Callable]):
         super().__init__(file, encoding="utf-8")
@@ -36,6 +43,15 @@ class Unpickler(pickle.Unpickler):
             f"holds {module}.{name}, which is neither a tensor nor a plain container; "
             "nothing of the file was run or used"
         )
+
+    def load_build(self) -> None:
+        """Gives an object its state, if its class here takes one; else drops it."""
+        state = self.stack.pop()
+        set_state = getattr(type(self.stack[-1]), "__setstate__", None)
+        if set_state is not None:
+            set_state(self.stack[-1], state)
+
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ is a reference, and `data/KEY`, its bytes. TorchScript archives have the same tw
 """
 
 import collections
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from cloob_jax.errors import UserError
 from cloob_jax.weights import restricted
 
 _DTYPES: dict[str, Any] = {
@@ -28,6 +30,9 @@ _DTYPES: dict[str, Any] = {
     "LongStorage": np.int64,
     "ShortStorage": np.int16,
 }
+
+
+_DEPTH = 30
 
 
 class _StorageType(NamedTuple):
@@ -60,13 +65,22 @@ def read(path: Path) -> Any:
             pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise restricted.Refused("a zip, but not one that torch.save wrote")
+            if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
+                raise restricted.Refused("compressed, which torch.save never does")
             folder = pickles[0].removesuffix("data.pkl")
-            with archive.open(pickles[0]) as file:
-                return _Unpickler(file, archive, folder).load()
+            # Read as a whole, so that its checksum is known before it is followed.
+            content = io.BytesIO(archive.read(pickles[0]))
+            return _Unpickler(content, archive, folder).load()
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The arrays of nested mappings under their joined names; the rest is dropped."""
+    """The arrays of nested mappings under their joined names; the rest is dropped.
+
+    Raises:
+      UserError: the mappings hold one another, or are nested as no module's are.
+    """
+    if prefix.count(".") > _DEPTH:
+        raise UserError("holds mappings within mappings without end")
     for name, value in tree.items():
         if isinstance(value, np.ndarray):
             yield f"{prefix}{name}", value
@@ -101,14 +115,16 @@ def _rebuild_tensor(
     storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any
 ) -> np.ndarray:
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    # No more elements than there are bytes for, nor any outside.
+    # No tensor has more elements than its storage, nor any outside.
     if math.prod(size) > storage.size or min(offset, *stride, 0) < 0:
         raise restricted.Refused("holds a tensor larger than its storage")
     if math.prod(size) and last >= storage.size:
         raise restricted.Refused("holds a tensor that reaches past its storage")
     strides = tuple(s * storage.itemsize for s in stride)
-    view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
-    return np.array(view)
+    # A view, and not a copy: many tensors may share one storage.
+    return np.lib.stride_tricks.as_strided(
+        storage[offset:], size, strides, writeable=False
+    )
 
 
 def _rebuild_parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:

@@ -107,6 +107,27 @@ def test_anything_else_is_refused_by_name(tmp_path, value, message):
         haiku_file.read(path)
 
 
+class Pointer:
+    """An array whose state, as attributes, would make NumPy follow an address."""
+
+    def __reduce__(self):
+        interface = {"data": (4096, True), "shape": (64,), "typestr": "<f4"}
+        return np.ndarray, (), {"__array_interface__": interface | {"version": 3}}
+
+
+def test_no_state_becomes_attributes(tmp_path):
+    path = tmp_path / "bad.pkl"
+    content = {"w": Pointer()}
+    path.write_bytes(pickle.dumps(content))
+    assert haiku_file.read(path) == {"w": None}
+
+
+def test_a_few_bytes_reserve_no_memory(tmp_path):
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(b"}r\xff\xff\xff\x7f.")  # an entry of the memo at 2^31
+    assert haiku_file.read(path) == {}
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps([1, "a" * 99])[:-9]])
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "bad.pkl"
