@@ -3,6 +3,7 @@
 They hold nested mappings of NumPy arrays, or of JAX arrays, which pickle as NumPy's.
 """
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ def read(path: Path) -> Any:
       UserError: no such file, damaged, or with anything in it but arrays, plain
         containers and the optimiser's states (which come back empty).
     """
-    with restricted.errors_of(path), path.open("rb") as file:
-        return _plain(_Unpickler(file, _KNOWN).load())
+    with restricted.errors_of(path):
+        # As a whole: a file's `read` would reserve whatever size it is asked for.
+        content = io.BytesIO(path.read_bytes())
+        return _plain(_Unpickler(content, _KNOWN).load())
 
 
 class _Unpickler(restricted.Unpickler):

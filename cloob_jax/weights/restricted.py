@@ -6,6 +6,7 @@ and plain containers, and any other is refused by its name.
 
 import contextlib
 import pickle
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Unpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
+    read: Callable[[int], bytes]
     dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[misc]
 
     def __init__(self, file: Any, known: Mapping[tuple[str, str], Callable]):
@@ -51,7 +53,13 @@ class Unpickler(pickle._Unpickler):
         if set_state is not None:
             set_state(self.stack[-1], state)
 
+    def load_bytearray8(self) -> None:
+        """Reads what is there, and reserves no more than that."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(bytearray(self.read(size)))
+
     dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
