@@ -16,8 +16,8 @@ Batch = dict[str, Array]  # image uint8 [b, h, w, 3], text int32 [b, l]
 Metrics = dict[str, Float[Array, ""]]
 
 # The pixel statistics of CLIP's training set (openai/CLIP, clip.py), RGB in [0, 1].
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def train_step(
@@ -47,18 +47,14 @@ def train_step(
       that came in, `param_norm` of the next, and what the objective reports.
     """
 
-    if frozen is None:
-        frozen = jax.tree.map(lambda _: False, state.params["model"])
-    image_is_locked = all(jax.tree.leaves(frozen["visual"]))
+    image_is_locked = frozen is not None and all(jax.tree.leaves(frozen["visual"]))
 
     def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
-        trained = jax.tree.map(
-            lambda fixed, leaf: jax.lax.stop_gradient(leaf) if fixed else leaf,
-            frozen,
-            params["model"],
-        )
         (image_embeds, text_embeds), updated = model.apply(
-            {"params": trained, "batch_stats": state.batch_stats},
+            {
+                "params": _hold(frozen, params["model"]),
+                "batch_stats": state.batch_stats,
+            },
             normalise(batch["image"]),
             batch["text"],
             train=not image_is_locked,
@@ -83,10 +79,21 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 
+def _hold(frozen: Any, params: Params) -> Params:
+    """The parameters, without a gradient where they are frozen."""
+    if frozen is None:
+        return params
+    return jax.tree.map(
+        lambda fixed, leaf: jax.lax.stop_gradient(leaf) if fixed else leaf,
+        frozen,
+        params,
+    )
+
+
 def normalise(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Bytes to CLIP's normalised floats; on the device, where it costs nothing."""
-    mean = jnp.asarray(_MEAN, jnp.float32).reshape(1, 1, 1, 3)
-    std = jnp.asarray(_STD, jnp.float32).reshape(1, 1, 1, 3)
+    mean = jnp.asarray(MEAN, jnp.float32).reshape(1, 1, 1, 3)
+    std = jnp.asarray(STD, jnp.float32).reshape(1, 1, 1, 3)
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 

@@ -145,11 +145,11 @@ def build(
       UserError: for an unknown name, or an image size that the strides or patches
         of the model do not divide.
     """
-    size = _look_up(name, image_size)
-    size = dataclasses.replace(
-        size,
-        context_length=context_length or size.context_length,
-        vocabulary_size=vocabulary_size or size.vocabulary_size,
+    size = _look_up(
+        name,
+        image_size=image_size,
+        context_length=context_length,
+        vocabulary_size=vocabulary_size,
     )
     text: dict[str, Any] = {
         "embed_dim": size.embed_dim,
@@ -187,18 +187,18 @@ def build(
     return DualEncoder(VisionTransformer(**visual, activation=activation), text_encoder)
 
 
-def _look_up(name: str, image_size: int | None) -> Size:
-    """The size of that name, with another image size if one is given."""
+def _look_up(name: str, **given: int | None) -> Size:
+    """The size of that name, with what is given in place of its own."""
     if name not in NAMES:
         close = difflib.get_close_matches(name, NAMES) or SIZES
         raise UserError(f"unknown model {name!r}: choose {' or '.join(close)}")
     size = SIZES[name.removesuffix(CLOOB_TRAINING)]
-    if image_size is None:
-        return size
-    divisor = size.patch_size or TOTAL_STRIDE
+    changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    size = dataclasses.replace(size, **changes)
+    divisor, image_size = size.patch_size or TOTAL_STRIDE, size.image_size
     if image_size < divisor or image_size % divisor:
         raise UserError(
             f"image size {image_size} does not suit {name}: "
             f"choose a positive multiple of {divisor}"
         )
-    return dataclasses.replace(size, image_size=image_size)
+    return size

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cloob_jax import models, tokenizer, writers
+from cloob_jax import models, step, tokenizer, writers
 from cloob_jax.errors import UserError
-from cloob_jax.weights import open_clip, openai, published
+from cloob_jax.weights import openai, published
 from cloob_jax.weights.names import Place, to_state_dict, torch_axes
 from cloob_jax.weights.published import Dimensions, Ours, Published
 
@@ -47,8 +47,8 @@ _PIXELS: dict[str, Any] = {
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "do_normalize": True,
-    "image_mean": open_clip.MEAN,
-    "image_std": open_clip.STD,
+    "image_mean": list(step.MEAN),
+    "image_std": list(step.STD),
 }
 _END_IDS = (tokenizer.END_ID, 2)  # 2 in older files: the largest id, as in OpenAI's
 
@@ -199,8 +199,16 @@ def write(ours: Ours, folder: Path) -> None:
         )
     tensors = to_state_dict({"params": ours.params}, naming)
     tensors["logit_scale"] = scalars["log_inv_tau"]
+    image_size = published.image_size_of(ours)
+    writers.write_json(folder / "config.json", _config(ours))
+    writers.write_json(folder / "preprocessor_config.json", _pixels(image_size))
+    _write_tokenizer(folder, published.context_length_of(ours))
+    published.save_tensors(tensors, folder / "model.safetensors")
+
+
+def _config(ours: Ours) -> dict[str, Any]:
+    size = models.SIZES[ours.config["model"]["name"]]
     quick_gelu = ours.config["model"].get("quick_gelu", True)
-    context_length = published.context_length_of(ours)
     shared = {
         "hidden_act": "quick_gelu" if quick_gelu else "gelu",
         "layer_norm_eps": 1e-5,
@@ -210,7 +218,7 @@ def write(ours: Ours, folder: Path) -> None:
     text = shared | {
         "model_type": "clip_text_model",
         "vocab_size": size.vocabulary_size,
-        "max_position_embeddings": context_length,
+        "max_position_embeddings": published.context_length_of(ours),
         "hidden_size": size.text_width,
         "intermediate_size": 4 * size.text_width,
         "num_hidden_layers": size.text_layers,
@@ -219,10 +227,9 @@ def write(ours: Ours, folder: Path) -> None:
         "eos_token_id": tokenizer.END_ID,
         "pad_token_id": tokenizer.END_ID,
     }
-    image_size = published.image_size_of(ours)
     vision = shared | {
         "model_type": "clip_vision_model",
-        "image_size": image_size,
+        "image_size": published.image_size_of(ours),
         "patch_size": size.patch_size,
         "num_channels": 3,
         "hidden_size": size.vision_width,
@@ -230,7 +237,7 @@ def write(ours: Ours, folder: Path) -> None:
         "num_hidden_layers": size.vision_layers[0],
         "num_attention_heads": size.vision_width // models.HEAD_WIDTH,
     }
-    config = {
+    return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "projection_dim": size.embed_dim,
@@ -238,10 +245,6 @@ def write(ours: Ours, folder: Path) -> None:
         "text_config": text,
         "vision_config": vision,
     }
-    writers.write_json(folder / "config.json", config)
-    writers.write_json(folder / "preprocessor_config.json", _pixels(image_size))
-    _write_tokenizer(folder, context_length)
-    published.save_tensors(tensors, folder / "model.safetensors")
 
 
 def _pixels(image_size: int) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Place(NamedTuple):
     axes: tuple[int, ...]
     third: int | None = None
 
+    def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The tensor's shape, from that of our array."""
+        turned = tuple(shape[self.axes.index(axis)] for axis in range(len(shape)))
+        return turned if self.third is None else (3 * turned[0], *turned[1:])
+
 
 # (path below `params` or `batch_stats`, rank) -> place. The path of a layer's array has
 # `block_3` in place of `blocks`, and its rank is without the axis of layers.
@@ -129,17 +134,12 @@ def from_state_dict(state: StateDict, abstract: Any, naming: Naming) -> Any:
 
     def fetch(place: Place, shape: tuple[int, ...]) -> np.ndarray:
         used.add(place.name)
-        expected = [shape[place.axes.index(axis)] for axis in range(len(shape))]
-        expected[:1] = [
-            size * (1 if place.third is None else 3) for size in expected[:1]
-        ]
+        expected = place.shape_there(shape)
         if place.name not in state:
             problems.append(f"{place.name} is missing")
-        elif state[place.name].shape != tuple(expected):
+        elif state[place.name].shape != expected:
             found = state[place.name].shape
-            problems.append(
-                f"{place.name} has shape {found}, expected {tuple(expected)}"
-            )
+            problems.append(f"{place.name} has shape {found}, expected {expected}")
         else:
             tensor = state[place.name]
             if place.third is not None:

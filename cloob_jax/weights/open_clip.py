@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cloob_jax import models, writers
+from cloob_jax import models, step, writers
 from cloob_jax.errors import UserError
 from cloob_jax.weights import names, openai, published
 from cloob_jax.weights.published import Ours, Published
@@ -22,10 +22,6 @@ _FILES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-# The pixels' statistics, which are OpenAI's in nearly all of its models.
-MEAN = [0.48145466, 0.4578275, 0.40821073]
-STD = [0.26862954, 0.26130258, 0.27577711]
-
 # What our encoders do, by open_clip's fields: any other value, or a field that is not
 # here and not empty, would change the embeddings. `...`: the shapes tell, or nothing
 # depends on it.
@@ -68,8 +64,8 @@ _MODEL = {
     "init_logit_bias": ...,
 }
 _PREPROCESS = {
-    "mean": MEAN,
-    "std": STD,
+    "mean": list(step.MEAN),
+    "std": list(step.STD),
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
@@ -205,12 +201,6 @@ def write(ours: Ours, folder: Path) -> None:
     }
     if "bias" in scalars:
         model_cfg["init_logit_bias"] = float(scalars["bias"])
-    preprocess = {
-        "mean": MEAN,
-        "std": STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": _PREPROCESS}
     writers.write_json(folder / CONFIG, config)
     published.save_tensors(tensors, folder / _FILES[0])

@@ -27,7 +27,7 @@ def mapping(
     for ours, array, place in _pairs(variables, naming):
         kind = "float32" if tensors is None else str(tensors[place.name].dtype)
         there, here = _NUMBER.sub("#", place.name), _NUMBER.sub("#", ours)
-        sizes = _times(_shape_there(array, place)), _times(array)
+        sizes = _times(place.shape_there(array)), _times(array)
         key = (there, sizes[0], kind, here, sizes[1])
         groups.setdefault(key, []).append((place.name, ours))
     rows = [("tensor", "shape", "type", "array", "shape, float32")]
@@ -51,11 +51,6 @@ def _pairs(
             continue
         for layer, place in enumerate(found):
             yield name.replace("blocks", f"blocks[{layer}]"), shape[1:], place
-
-
-def _shape_there(array: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    shape = [array[place.axes.index(axis)] for axis in range(len(array))]
-    return (3 * shape[0], *shape[1:]) if place.third is not None else tuple(shape)
 
 
 def _ranges(names: tuple[str, ...]) -> str:
