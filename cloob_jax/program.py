@@ -38,6 +38,7 @@ class Program:
     Attributes:
       model: the encoders.
       tokenizer: of the text encoder.
+      objective_form: how the objective is computed, see `objectives.build`.
       total_steps: of the whole run.
       schedule: step -> learning rate.
       abstract_state: shapes, types and shardings of the state.
@@ -50,6 +51,7 @@ class Program:
 
     model: models.DualEncoder
     tokenizer: Tokenizer
+    objective_form: str
     total_steps: int
     schedule: optax.Schedule
     abstract_state: TrainState
@@ -73,6 +75,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         inv_tau=config.objective.inv_tau,
         beta=config.objective.beta,
         form=config.objective.form,
+        mesh=mesh,
     )
     initial = functools.partial(_initial_variables, config, model)
     abstract_params, abstract_stats = jax.eval_shape(initial)
@@ -95,6 +98,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     return Program(
         model=model,
         tokenizer=tokens,
+        objective_form=objective.form_for(config.batch_size, model.embed_dim),
         total_steps=total_steps,
         schedule=schedule,
         abstract_state=jax.tree.map(_with_sharding, abstract_state, shardings),

@@ -30,6 +30,7 @@ _FREE = (
     "model.attention",
     "model.remat",
     "model.scan_layers",
+    "objective.form",
 )
 
 

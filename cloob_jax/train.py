@@ -284,7 +284,7 @@ def _introduction(run: _Run, state: TrainState) -> str:
     lines = [
         f"{config.model.name}, {count / 1e6:.1f} million parameters, "
         f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
-        f"objective {config.objective.name}",
+        f"objective {config.objective.name} in the form {parts.objective_form}",
         f"{len(devices)} {devices[0].device_kind} device(s), mesh {mesh}; "
         f"run directory {run.workdir}",
         f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "

@@ -43,7 +43,9 @@ def get_config() -> ConfigDict:
                 "inv_tau": placeholder(float),
                 "beta": placeholder(float),  # scale of the Hopfield retrieval
                 "learn_inv_tau": placeholder(bool),
-                "form": "plain",
+                # How its sums over all pairs are computed: plain holds N x N matrices,
+                # gather and ring blocks of them; auto: the first whose memory is small.
+                "form": "auto",
             },
             "data": {
                 # A tar, a folder, a glob or a range: /data/{00000..00331}.tar

@@ -6,47 +6,53 @@ its function: losses of different objectives are not to be compared with one ano
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from cloob_jax.errors import UserError
 from cloob_jax.objectives import contrastive, hopfield
-from cloob_jax.objectives.contrastive import Metrics, Scalar
+from cloob_jax.objectives.blockwise import Blockwise
+from cloob_jax.objectives.contrastive import Metrics
+from cloob_jax.objectives.pairwise import Pairwise, Plain, Scalar, pair_similarities
 
 
 class _Definition(NamedTuple):
-    """An objective's default scalars, and whether inv_tau is learned by default.
+    """An objective's function and default scalars, and whether it learns inv_tau.
 
-    `learns_inv_tau` is None where learning it is refused.
+    `learns_inv_tau` is by default, and None where learning it is refused.
     """
 
+    function: Callable[..., tuple[Array, Metrics]]
     scalars: Mapping[str, float]
     learns_inv_tau: bool | None
 
 
 _DEFINITIONS = {
-    "cloob": _Definition({"inv_tau": 30.0, "beta": 8.0}, learns_inv_tau=None),
-    "clip": _Definition({"inv_tau": 1 / 0.07}, learns_inv_tau=True),
-    "infoloob": _Definition({"inv_tau": 30.0}, learns_inv_tau=None),
-    "hopfield_infonce": _Definition({"inv_tau": 30.0, "beta": 8.0}, False),
-    "siglip": _Definition({"inv_tau": 10.0, "bias": -10.0}, learns_inv_tau=True),
-}
-
-_FORMS: Mapping[str, Mapping[str, Callable[..., tuple[Array, Metrics]]]] = {
-    "plain": {
-        "cloob": hopfield.cloob,
-        "clip": contrastive.clip,
-        "infoloob": contrastive.infoloob,
-        "hopfield_infonce": hopfield.hopfield_infonce,
-        "siglip": contrastive.siglip,
-    },
+    "cloob": _Definition(hopfield.cloob, {"inv_tau": 30.0, "beta": 8.0}, None),
+    "clip": _Definition(contrastive.clip, {"inv_tau": 1 / 0.07}, True),
+    "infoloob": _Definition(contrastive.infoloob, {"inv_tau": 30.0}, None),
+    "hopfield_infonce": _Definition(
+        hopfield.hopfield_infonce, {"inv_tau": 30.0, "beta": 8.0}, False
+    ),
+    "siglip": _Definition(contrastive.siglip, {"inv_tau": 10.0, "bias": -10.0}, True),
 }
 
 NAMES = tuple(_DEFINITIONS)
+FORMS = ("plain", "gather", "ring", "auto")
+
+# Those that leave a pair out of its own sum, as InfoLOOB does.
+_WITHOUT_THE_PAIR = ("cloob", "infoloob")
+
+# What `auto` accepts of one N x N matrix a device, and of the columns gathered on each.
+_PLAIN_BYTES = 2**24
+_GATHERED_BYTES = 2**28
 
 # A learned inv_tau stays within these bounds, as CLIP's (Radford et al. 2021, 2.5).
 _LEARNED_INV_TAU_RANGE = (1.0, 100.0)
@@ -58,14 +64,18 @@ class Objective:
 
     Attributes:
       name: one of `NAMES`.
-      form: how it is computed; the value does not depend on it.
+      form: how it is computed, one of `FORMS`; the value does not depend on it.
       scalars: the built-in value of each scalar that the objective has: all `inv_tau`,
         those with retrieval `beta`, siglip `bias`.
+      mesh: over all of whose devices the pairs are split; None: one device.
+      block_size: columns at a time in the forms that take blocks; None: by the memory.
     """
 
     name: str
     form: str
     scalars: Mapping[str, float]
+    mesh: Mesh | None = None
+    block_size: int | None = None
 
     def __call__(
         self,
@@ -90,19 +100,82 @@ class Objective:
           patterns retrieved).
 
         Raises:
-          UserError: if the objective needs negatives and the batch is a single pair.
+          UserError: if the objective needs negatives and the batch is a single pair, or
+            if a form in blocks cannot split the batch evenly over the mesh.
           ValueError: if a name in `scalars` is no objective's.
         """
         given = {} if scalars is None else dict(scalars)
         unknown = sorted(given.keys() - {"inv_tau", "beta", "bias"})
         if unknown:
             raise ValueError(f"no objective has the scalars {unknown}")
-        own = {key: given.get(key, value) for key, value in self.scalars.items()}
         image_embeds, text_embeds = _widen(image_embeds), _widen(text_embeds)
-        loss, metrics = _FORMS[self.form][self.name](image_embeds, text_embeds, **own)
-        metrics |= _similarity_metrics(image_embeds, text_embeds)
-        metrics["inv_tau"] = jnp.asarray(own["inv_tau"])
+        own = {
+            key: jnp.asarray(given.get(key, value), image_embeds.dtype)
+            for key, value in self.scalars.items()
+        }
+        num_pairs, width = image_embeds.shape
+        if num_pairs < 2 and self.name in _WITHOUT_THE_PAIR:
+            raise UserError(
+                f"{self.name} needs a batch of at least 2 pairs, for each pair's "
+                f"negatives are the others, but got {num_pairs}; raise batch_size"
+            )
+        compute = self._compute_in(self.form_for(num_pairs, width), num_pairs)
+        loss, metrics = compute(image_embeds, text_embeds, own)
+        metrics["inv_tau"] = own["inv_tau"]
         return loss, {key: value.astype(jnp.float32) for key, value in metrics.items()}
+
+    def form_for(self, num_pairs: int, width: int) -> str:
+        """The form that computes a batch `[num_pairs, width]`: what `auto` picks.
+
+        Raises:
+          UserError: if a form in blocks cannot split the batch evenly over the mesh.
+        """
+        num_devices = 1 if self.mesh is None else self.mesh.size
+        divides = num_pairs % num_devices == 0
+        if self.form == "auto":
+            if not divides or 4 * num_pairs**2 / num_devices <= _PLAIN_BYTES:
+                return "plain"
+            return "gather" if 4 * num_pairs * width <= _GATHERED_BYTES else "ring"
+        if self.form != "plain" and not divides:
+            raise UserError(
+                f"objective.form={self.form} splits the batch over all {num_devices} "
+                f"devices, which {num_pairs} pairs do not divide over; choose a "
+                "multiple, or objective.form=plain"
+            )
+        return self.form
+
+    def _compute(
+        self,
+        over: Pairwise,
+        num_pairs: int,
+        image_embeds: Float[Array, "b d"],
+        text_embeds: Float[Array, "b d"],
+        scalars: Mapping[str, Float[Array, ""]],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """On rows that are all pairs, or this device's part of `num_pairs`."""
+        function = _DEFINITIONS[self.name].function
+        loss, metrics = function(image_embeds, text_embeds, over, num_pairs, **scalars)
+        return loss, metrics | _similarity_metrics(
+            image_embeds, text_embeds, over, num_pairs
+        )
+
+    def _compute_in(self, form: str, num_pairs: int) -> Callable:
+        mesh = self.mesh
+        if form == "plain":
+            return functools.partial(self._compute, Plain(), num_pairs)
+        if mesh is None or mesh.size == 1:
+            over = Blockwise(form, block_size=self.block_size)
+            return functools.partial(self._compute, over, num_pairs)
+        over = Blockwise(form, mesh.axis_names, self.block_size)
+
+        def compute(image_embeds: Array, text_embeds: Array, scalars: Mapping) -> tuple:
+            own = {key: over.varying(value) for key, value in scalars.items()}
+            return self._compute(over, num_pairs, image_embeds, text_embeds, own)
+
+        rows, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+        return jax.shard_map(
+            compute, mesh=mesh, in_specs=(rows, rows, whole), out_specs=whole
+        )
 
 
 def build(
@@ -110,6 +183,8 @@ def build(
     inv_tau: float | None = None,
     beta: float | None = None,
     form: str = "plain",
+    mesh: Mesh | None = None,
+    block_size: int | None = None,
 ) -> Objective:
     """Returns an objective by name.
 
@@ -120,13 +195,19 @@ def build(
         CLOOB family, 1/0.07 for clip, 10 for siglip (whose bias is -10).
       beta: scaling of the Hopfield retrieval; None is 8, the authors' for CC3M.
         Objectives without retrieval do not use it.
-      form: `plain` holds the whole N x N similarity matrices.
+      form: `plain` holds whole N x N matrices; `gather` and `ring` blocks of them, see
+        `blockwise`: after an all-gather, in memory that grows with N x D, or with the
+        columns going round, with N x D / devices. `auto` takes the first of the three
+        whose memory is small.
+      mesh: over all of whose devices the forms in blocks split the pairs, which they
+        have to divide; None: one device.
+      block_size: columns at a time; None: by the memory.
 
     Raises:
       UserError: if the name or the form is unknown, or a scalar not positive.
     """
     _check_known("objective", name, NAMES)
-    _check_known("objective form", form, _FORMS)
+    _check_known("objective form", form, FORMS)
     scalars = dict(_DEFINITIONS[name].scalars)
     for field, value in (("inv_tau", inv_tau), ("beta", beta)):
         if value is None:
@@ -138,7 +219,7 @@ def build(
             )
         if field in scalars:
             scalars[field] = float(value)
-    return Objective(name, form, scalars)
+    return Objective(name, form, scalars, mesh, block_size)
 
 
 def initial_scalars(
@@ -191,16 +272,19 @@ def to_scalars(
 
 
 def _similarity_metrics(
-    image_embeds: Float[Array, "b d"], text_embeds: Float[Array, "b d"]
+    image_embeds: Float[Array, "b d"],
+    text_embeds: Float[Array, "b d"],
+    over: Pairwise,
+    num_pairs: int,
 ) -> dict[str, Float[Array, ""]]:
-    num_pairs = len(image_embeds)
-    positives = jnp.sum(contrastive.pair_similarities(image_embeds, text_embeds))
+    positives = over.sum(pair_similarities(image_embeds, text_embeds))
     # The sum over all pairs of rows is the inner product of the sums: no N x N matrix.
-    everything = jnp.sum(jnp.sum(image_embeds, axis=0) * jnp.sum(text_embeds, axis=0))
+    everything = jnp.sum(over.sum(image_embeds) * over.sum(text_embeds))
     return {
         "positive_similarity": positives / num_pairs,
+        # A float, as the number of negatives may be more than an int32 holds.
         "negative_similarity": (everything - positives)
-        / max(num_pairs * (num_pairs - 1), 1),
+        / float(max(num_pairs * (num_pairs - 1), 1)),
     }
 
 

@@ -11,7 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cloob_jax import objectives
 from cloob_jax.errors import UserError
-from cloob_jax.objectives import contrastive, hopfield
+from cloob_jax.objectives import contrastive
+from cloob_jax.objectives.pairwise import Plain
 
 # The scalars of each objective, away from its defaults.
 SCALARS = {
@@ -169,10 +170,12 @@ def test_infonce_gradient_is_infoloobs_times_one_minus_p():
     # CLOOB, section on saturation: the common factor (1 - p_i) of an anchor.
     anchors, others = float32(*embeddings())
     inv_tau = 10.0
-    nce_gradient = jax.jit(jax.grad(contrastive.infonce_side))
-    loob_gradient = jax.jit(jax.grad(contrastive.infoloob_side))
-    by_nce = nce_gradient(anchors, others, inv_tau)
-    by_loob = inv_tau * loob_gradient(anchors, others, inv_tau)
+
+    def gradient(side):
+        return jax.jit(jax.grad(lambda a: jnp.mean(side(a, others, Plain(), inv_tau))))
+
+    by_nce = gradient(contrastive.infonce_side)(anchors)
+    by_loob = inv_tau * gradient(contrastive.infoloob_side)(anchors)
     terms = np.exp(inv_tau * np.asarray(anchors) @ np.asarray(others).T)
     p = np.diag(terms) / terms.sum(axis=1)
     np.testing.assert_allclose(by_nce, (1 - p)[:, None] * by_loob, rtol=1e-4, atol=1e-6)
@@ -270,8 +273,8 @@ def test_metrics_are_what_they_say(name):
 
 def test_retrieval_entropy_is_that_of_all_or_of_one():
     x = jnp.eye(8)
-    _, of_all = hopfield.retrieve(x, x, 1e-6)
-    _, of_one = hopfield.retrieve(x, x, 1e3)
+    _, (of_all,) = Plain().retrieve(x, (x,), 1e-6)
+    _, (of_one,) = Plain().retrieve(x, (x,), 1e3)
     np.testing.assert_allclose(of_all, math.log(8), rtol=1e-5)
     np.testing.assert_allclose(of_one, 0, atol=1e-6)
 

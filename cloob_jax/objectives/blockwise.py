@@ -1,0 +1,353 @@
+"""The reductions of `pairwise` in memory that grows with N x D, not with N x N.
+
+The rows of the batch are split over the devices. On each, all columns pass by its own
+rows, a block at a time, and only sums a row are kept; the backward passes, written by
+hand, recompute each block. Two forms of passing by:
+
+    gather: one all-gather of the columns, whose gradient is one reduce-scatter;
+    ring: the columns go round from device to device, and their gradient with them, so
+        that no device ever holds all columns.
+
+Both are exact: the running maximum and total of each row's softmax are those of Milakov
+and Gimelshein (2018, arXiv 1805.02867), the recomputation that of FlashAttention (Dao
+et al. 2022, arXiv 2205.14135, algorithms 2 and 4).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cloob_jax.objectives.pairwise import (
+    MASKED,
+    MIN_NORM,
+    Scalar,
+    Sides,
+    bounded_norm,
+    entropy,
+    mix,
+    pair_similarities,
+    similarities,
+)
+
+# A block's matrix has about so many entries: 4 MiB in float32, a fraction of what the
+# gathered columns take, and large enough for the matrix units.
+_BLOCK_ENTRIES = 2**20
+
+# (state, a block of columns, the number of its first) -> state, gradient of the block
+_Visit = Callable[[Any, Array, Array], tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blockwise:
+    """How columns pass by; inside `jax.shard_map` if there are axes.
+
+    Attributes:
+      form: `gather` or `ring`; the same where nothing is split.
+      axes: of the mesh, over all of which the rows are split in their order.
+      block_size: columns in a block, which need not divide N; None: by the memory.
+    """
+
+    form: str
+    axes: tuple[str, ...] = ()
+    block_size: int | None = None
+
+    def logsumexp_of_others(
+        self,
+        anchors: Float[Array, "b d"],
+        candidates: Float[Array, "b d"],
+        scale: Scalar,
+    ) -> Float[Array, " b"]:
+        """See `Pairwise`."""
+        return _logsumexp_of_others(self, anchors, candidates, scale)
+
+    def retrieve(
+        self, stored: Float[Array, "b d"], queries: Sides, beta: Scalar
+    ) -> tuple[Sides, tuple[Float[Array, " b"], ...]]:
+        """See `Pairwise`; all queries in one pass, as the stored rows are the same."""
+        return _retrieve(self, stored, queries, beta)
+
+    def sum_log_sigmoid(
+        self,
+        rows: Float[Array, "b d"],
+        columns: Float[Array, "b d"],
+        scale: Scalar,
+        bias: Scalar,
+    ) -> Float[Array, " b"]:
+        """See `Pairwise`."""
+        return _sum_log_sigmoid(self, rows, columns, scale, bias)
+
+    def sum(self, values: Float[Array, "b ..."]) -> Float[Array, "..."]:
+        """See `Pairwise`."""
+        total = jnp.sum(values, axis=0)
+        return jax.lax.psum(total, self.axes) if self.axes else total
+
+    def varying(self, scalar: Float[Array, ""]) -> Float[Array, ""]:
+        """A scalar that all devices share, as one of each device's own.
+
+        Its gradient is then summed over the devices once, after the loops over blocks,
+        and not in every round.
+        """
+        return jax.lax.pcast(scalar, self.axes, to="varying")
+
+    def pass_by(
+        self, visit: _Visit, state: Any, columns: Float[Array, "b d"], gradient: Any
+    ) -> tuple[Any, Any]:
+        """Calls `visit` on blocks of all columns, of which each device has a part.
+
+        Args:
+          visit: takes the state on, and returns the gradient of the block, or None.
+          state: at the start.
+          columns: this device's.
+          gradient: zeros like `columns` if `visit` returns gradients, or None.
+
+        Returns:
+          The state, and this device's columns' gradient, summed over all devices.
+        """
+        if not self.axes:
+            return self._in_blocks(visit, state, columns, jnp.zeros((), jnp.int32))
+        if self.form == "gather":
+            everything = jax.lax.all_gather(columns, self.axes, tiled=True)
+            start = jnp.zeros((), jnp.int32)
+            state, found = self._in_blocks(visit, state, everything, start)
+            scatter = functools.partial(
+                jax.lax.psum_scatter, axis_name=self.axes, tiled=True
+            )
+            return state, jax.tree.map(scatter, found)
+        return self._around(visit, state, columns, gradient)
+
+    def _around(
+        self, visit: _Visit, state: Any, columns: Float[Array, "b d"], gradient: Any
+    ) -> tuple[Any, Any]:
+        count = jax.lax.axis_size(self.axes)
+        rank = jax.lax.axis_index(self.axes)
+        send = functools.partial(
+            jax.lax.ppermute,
+            axis_name=self.axes,
+            perm=[(i, (i + 1) % count) for i in range(count)],
+        )
+
+        def hop(carry: tuple, number: Array) -> tuple[tuple, None]:
+            state, columns, gradient = carry
+            # What is sent does not depend on this hop's work: links and matrix units
+            # are busy at the same time. The gradient follows its columns a hop behind.
+            coming, gradient = send(columns), jax.tree.map(send, gradient)
+            owner = (rank - number) % count
+            state, found = self._in_blocks(visit, state, columns, owner * len(columns))
+            return (state, coming, jax.tree.map(jnp.add, gradient, found)), None
+
+        carry = (state, columns, gradient)
+        (state, _, gradient), _ = jax.lax.scan(hop, carry, jnp.arange(count))
+        return state, jax.tree.map(send, gradient)  # home
+
+    def _in_blocks(
+        self, visit: _Visit, state: Any, columns: Float[Array, "n d"], start: Array
+    ) -> tuple[Any, Any]:
+        """Blocks of one length in a loop, and what is left over after it."""
+        num_rows = len(jax.tree.leaves(state)[0])
+        size = self.block_size or max(_BLOCK_ENTRIES // num_rows, 128)
+        count = len(columns) // size
+        if count == 0:
+            return visit(state, columns, start)
+        whole = count * size
+        blocks = columns[:whole].reshape(count, size, -1)
+        state, found = jax.lax.scan(
+            lambda state, block: visit(state, *block),
+            state,
+            (blocks, start + size * jnp.arange(count)),
+        )
+        found = jax.tree.map(lambda blocks: blocks.reshape(whole, -1), found)
+        if whole < len(columns):
+            state, rest = visit(state, columns[whole:], start + whole)
+            found = jax.tree.map(lambda *parts: jnp.concatenate(parts), found, rest)
+        return state, found
+
+    def is_pair(self, rows: Array, columns: Array, start: Array) -> Array:
+        """Whether a row and a column of a block that begins at `start` are a pair."""
+        first = jax.lax.axis_index(self.axes) * len(rows) if self.axes else 0
+        row = first + jnp.arange(len(rows))
+        return row[:, None] == (start + jnp.arange(len(columns)))[None, :]
+
+
+class _Softmax(NamedTuple):
+    """Running sums of a row's softmax: exp(logit - top), and of those times columns."""
+
+    top: Float[Array, " b"]
+    total: Float[Array, " b"]
+    mixed: Float[Array, "b d"] | None = None
+
+    def add(
+        self, logits: Float[Array, "b n"], block: Float[Array, "n d"]
+    ) -> "_Softmax":
+        top = jnp.maximum(self.top, jnp.max(logits, axis=1))
+        shrink = jnp.exp(self.top - top)
+        weights = jnp.exp(logits - top[:, None])
+        total = self.total * shrink + jnp.sum(weights, axis=1)
+        if self.mixed is None:
+            return _Softmax(top, total)
+        return _Softmax(top, total, self.mixed * shrink[:, None] + mix(weights, block))
+
+    def weights(self, logits: Float[Array, "b n"]) -> Float[Array, "b n"]:
+        # Not by the logarithm of the total, whose rounding all weights would share.
+        return jnp.exp(logits - self.top[:, None]) / self.total[:, None]
+
+    def log_total(self) -> Float[Array, " b"]:
+        return self.top + jnp.log(self.total)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _logsumexp_of_others(
+    over: Blockwise, rows: Array, columns: Array, scale: Array
+) -> Array:
+    return _logsumexp_of_others_forward(over, rows, columns, scale)[0]
+
+
+def _logsumexp_of_others_forward(
+    over: Blockwise, rows: Array, columns: Array, scale: Array
+) -> tuple[Array, tuple]:
+    def visit(sums: _Softmax, block: Array, start: Array) -> tuple[_Softmax, None]:
+        return sums.add(_logits_of_others(over, rows, block, scale, start), block), None
+
+    zero = rows[:, 0] * 0
+    sums, _ = over.pass_by(visit, _Softmax(zero + MASKED, zero), columns, None)
+    return sums.log_total(), (rows, columns, scale, sums)
+
+
+def _logsumexp_of_others_backward(
+    over: Blockwise, kept: tuple, cotangent: Array
+) -> tuple[Array, Array, Array]:
+    rows, columns, scale, sums = jax.lax.optimization_barrier((kept, cotangent))[0]
+
+    def visit(by_rows: Array, block: Array, start: Array) -> tuple[Array, Array]:
+        logits = _logits_of_others(over, rows, block, scale, start)
+        by_logits = sums.weights(logits) * cotangent[:, None]
+        return by_rows + mix(by_logits, block), scale * mix(by_logits.T, rows)
+
+    by_rows, by_columns = over.pass_by(visit, rows * 0, columns, columns * 0)
+    return scale * by_rows, by_columns, jnp.vdot(rows, by_rows)
+
+
+_logsumexp_of_others.defvjp(_logsumexp_of_others_forward, _logsumexp_of_others_backward)
+
+
+def _logits_of_others(
+    over: Blockwise, rows: Array, block: Array, scale: Array, start: Array
+) -> Array:
+    is_pair = over.is_pair(rows, block, start)
+    return jnp.where(is_pair, MASKED, scale * similarities(rows, block))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _retrieve(over: Blockwise, stored: Array, queries: Sides, beta: Array) -> tuple:
+    return _retrieve_forward(over, stored, queries, beta)[0]
+
+
+def _retrieve_forward(
+    over: Blockwise, stored: Array, queries: Sides, beta: Array
+) -> tuple[tuple, tuple]:
+    def visit(state: tuple, block: Array, start: Array) -> tuple[tuple, None]:
+        del start
+        found = [
+            sums.add(beta * similarities(side, block), block)
+            for side, sums in zip(queries, state, strict=True)
+        ]
+        return tuple(found), None
+
+    zero = stored[:, 0] * 0
+    state = tuple(_Softmax(zero + MASKED, zero, side * 0) for side in queries)
+    state, _ = over.pass_by(visit, state, stored, None)
+    retrieved, entropies, norms = [], [], []
+    for side, sums in zip(queries, state, strict=True):
+        mixed = sums.mixed / sums.total[:, None]
+        norms.append(bounded_norm(mixed))
+        retrieved.append(mixed / norms[-1][:, None])
+        entropies.append(entropy(side, mixed, sums.log_total(), beta))
+    # What is mixed is kept as what was retrieved and its norm: the former lives anyway.
+    sums = tuple(_Softmax(sums.top, sums.total) for sums in state)
+    kept = (stored, queries, beta, sums, tuple(retrieved), tuple(norms))
+    return (tuple(retrieved), tuple(entropies)), kept
+
+
+def _retrieve_backward(
+    over: Blockwise, kept: tuple, cotangents: tuple
+) -> tuple[Array, Sides, Array]:
+    kept, (by_retrieved, _) = jax.lax.optimization_barrier((kept, cotangents))
+    stored, queries, beta, sums, retrieved, norms = kept
+    by_mixed, shifts = [], []
+    for by_side, side, norm in zip(by_retrieved, retrieved, norms, strict=True):
+        # The derivative of a norm is 0 where it is at its bound.
+        along = pair_similarities(by_side, side) * (norm > MIN_NORM)
+        by_mixed.append((by_side - along[:, None] * side) / norm[:, None])
+        shifts.append(pair_similarities(by_mixed[-1], side) * norm)
+
+    def visit(state: tuple, block: Array, start: Array) -> tuple[tuple, Array]:
+        del start
+        by_queries, by_block = [], jnp.zeros((), block.dtype)
+        for i, side in enumerate(queries):
+            weights = sums[i].weights(beta * similarities(side, block))
+            slope = similarities(by_mixed[i], block) - shifts[i][:, None]
+            by_logits = weights * slope
+            by_queries.append(state[i] + mix(by_logits, block))
+            by_block += beta * mix(by_logits.T, side) + mix(weights.T, by_mixed[i])
+        return tuple(by_queries), by_block
+
+    zeros = tuple(side * 0 for side in queries)
+    by_queries, by_stored = over.pass_by(visit, zeros, stored, stored * 0)
+    by_beta = jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, queries, by_queries))
+    return by_stored, tuple(beta * side for side in by_queries), by_beta
+
+
+_retrieve.defvjp(_retrieve_forward, _retrieve_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_log_sigmoid(
+    over: Blockwise,
+    rows: Float[Array, "b d"],
+    columns: Float[Array, "b d"],
+    scale: Float[Array, ""],
+    bias: Float[Array, ""],
+) -> Float[Array, " b"]:
+    def visit(total: Array, block: Array, start: Array) -> tuple[Array, None]:
+        logits = scale * similarities(rows, block) + bias
+        signed = jnp.where(over.is_pair(rows, block, start), logits, -logits)
+        return total + jnp.sum(jax.nn.log_sigmoid(signed), axis=1), None
+
+    return over.pass_by(visit, rows[:, 0] * 0, columns, None)[0]
+
+
+def _sum_log_sigmoid_forward(
+    over: Blockwise, rows: Array, columns: Array, scale: Array, bias: Array
+) -> tuple[Array, tuple]:
+    kept = (rows, columns, scale, bias)
+    return _sum_log_sigmoid(over, *kept), kept
+
+
+def _sum_log_sigmoid_backward(
+    over: Blockwise, kept: tuple, cotangent: Array
+) -> tuple[Array, Array, Array, Array]:
+    rows, columns, scale, bias = jax.lax.optimization_barrier((kept, cotangent))[0]
+
+    def visit(state: tuple, block: Array, start: Array) -> tuple[tuple, Array]:
+        by_rows, by_bias = state
+        logits = scale * similarities(rows, block) + bias
+        # The derivative of ln sigmoid(z) is sigmoid(-z).
+        slope = jnp.where(
+            over.is_pair(rows, block, start),
+            jax.nn.sigmoid(-logits),
+            -jax.nn.sigmoid(logits),
+        )
+        by_logits = cotangent[:, None] * slope
+        state = (by_rows + mix(by_logits, block), by_bias + jnp.sum(by_logits, axis=1))
+        return state, scale * mix(by_logits.T, rows)
+
+    state = (rows * 0, rows[:, 0] * 0)
+    (by_rows, by_bias), by_columns = over.pass_by(visit, state, columns, columns * 0)
+    return scale * by_rows, by_columns, jnp.vdot(rows, by_rows), jnp.sum(by_bias)
+
+
+_sum_log_sigmoid.defvjp(_sum_log_sigmoid_forward, _sum_log_sigmoid_backward)
