@@ -37,7 +37,10 @@ def build(config: ConfigDict) -> tuple[models.DualEncoder, Tokenizer]:
         vocabulary_size=tokens.vocabulary_size,
         end_id=tokens.end_id,
         quick_gelu=model.get("quick_gelu", True),
-        bn_groups=model.get("bn_groups", 1),
+        # Of the batch, of which the encoders see a part at a time.
+        bn_groups=max(
+            model.get("bn_groups", 1) // config.get("accumulate_steps", 1), 1
+        ),
         compute=models.Compute(
             dtype=_DTYPES[dtype],
             remat=_one_of(models.REMAT_POLICIES, model, "remat", "none"),

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,6 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
       UserError: a value that cannot be meant, by its field's name.
     """
     validation.check(config)
-    _check_model(config)
     model, tokens = architecture.build(config)
     objective = objectives.build(
         config.objective.name,
@@ -79,6 +79,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     )
     initial = functools.partial(_initial_variables, config, model)
     abstract_params, abstract_stats = jax.eval_shape(initial)
+    _check_groups(config, bool(abstract_stats))
     frozen = selection.select(abstract_params["model"], config.freeze, "config.freeze")
     if all(jax.tree.leaves(frozen)):
         raise UserError(f"config.freeze={config.freeze} leaves nothing to train")
@@ -86,7 +87,9 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     first_state = functools.partial(_first_state, config, tx)
     abstract_state = jax.eval_shape(first_state, abstract_params, abstract_stats)
     shardings = sharding.tree_shardings(abstract_state, mesh)
-    batch_sharding = sharding.batch_sharding(mesh, config.batch_size)
+    batch_sharding = sharding.batch_sharding(
+        mesh, config.batch_size, config.accumulate_steps
+    )
     train_step = functools.partial(
         step.train_step,
         model=model,
@@ -94,6 +97,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         tx=tx,
         frozen=frozen,
         ema_decay=config.optim.ema_decay,
+        accumulate_steps=config.accumulate_steps,
     )
     return Program(
         model=model,
@@ -141,12 +145,18 @@ def num_steps(config: ConfigDict) -> int:
     return result
 
 
-def _check_model(config: ConfigDict) -> None:
-    groups = config.model.bn_groups
+def _check_groups(config: ConfigDict, has_batch_norm: bool) -> None:
+    groups, parts = config.model.bn_groups, config.accumulate_steps
     if config.batch_size % groups or config.batch_size // groups < 2:
         raise UserError(
             f"config.model.bn_groups={groups} does not divide "
             f"config.batch_size={config.batch_size} into groups of 2 or more"
+        )
+    if has_batch_norm and groups % parts:
+        raise UserError(
+            f"config.model.bn_groups={groups}: with config.accumulate_steps={parts} "
+            "BatchNorm normalises over groups within each part of the batch; give a "
+            f"multiple of {parts}, such as {math.lcm(groups, parts)}"
         )
 
 

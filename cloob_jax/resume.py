@@ -16,6 +16,7 @@ from cloob_jax.state import TrainState
 # where the data lies (its fingerprint is compared), what is shown or kept, and how the
 # same numbers are computed.
 _FREE = (
+    "accumulate_steps",
     "checkpoint_steps",
     "data.max_bad_fraction",
     "data.num_threads",

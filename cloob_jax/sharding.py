@@ -15,6 +15,7 @@ from cloob_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 _BATCH = PartitionSpec(("data", "fsdp"))
+_PARTS = PartitionSpec(None, *_BATCH)
 
 # The first expression found in a parameter's path decides. The paths of the optimiser's
 # moments end with those of their parameters, so one table serves the whole state.
@@ -52,21 +53,28 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+def batch_sharding(
+    mesh: Mesh, batch_size: int, accumulate_steps: int = 1
+) -> NamedSharding:
     """How a global batch lies on the mesh: examples over `data` and `fsdp`.
+
+    With more than one of `accumulate_steps` the batch has a leading axis of its parts,
+    each of which lies so.
 
     Raises:
       UserError: the batch does not divide.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = devices * accumulate_steps
     if batch_size % parts:
         nearest = max(parts, round(batch_size / parts) * parts)
+        times = f" in {accumulate_steps} parts" if accumulate_steps > 1 else ""
         raise UserError(
-            f"config.batch_size={batch_size} does not divide over {parts} devices "
-            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); the "
-            f"nearest that does is {nearest}"
+            f"config.batch_size={batch_size}{times} does not divide over {devices} "
+            f"devices (mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); "
+            f"the nearest that does is {nearest}"
         )
-    return NamedSharding(mesh, _BATCH)
+    return NamedSharding(mesh, _BATCH if accumulate_steps == 1 else _PARTS)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -29,18 +29,22 @@ def train_step(
     tx: optax.GradientTransformation,
     frozen: Any = None,
     ema_decay: float | None = None,
+    accumulate_steps: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step on one global batch.
 
     Args:
       state: donated by the caller's jit.
-      batch: `image` uint8 `[b, h, w, 3]` and `text` int32 `[b, l]`.
-      model: the encoders.
+      batch: `image` uint8 `[b, h, w, 3]` and `text` int32 `[b, l]`; with more than one
+        of `accumulate_steps`, a, `[a, b/a, h, w, 3]` and `[a, b/a, l]`.
+      model: the encoders; its groups of BatchNorm are those of one part of the batch.
       objective: of the two `[b, d]` embeddings and the learned scalars.
       tx: the optimiser.
       frozen: a tree like the model's parameters: which are not trained; None: none.
         A locked image encoder also keeps its running statistics, and uses them.
       ema_decay: of the average of the parameters; None keeps none.
+      accumulate_steps: parts of the batch that are encoded one after the other, see
+        `embed_pairs`.
 
     Returns:
       The next state, and metrics: `loss` and `grad_norm` (before clipping) of the state
@@ -50,19 +54,16 @@ def train_step(
     image_is_locked = frozen is not None and all(jax.tree.leaves(frozen["visual"]))
 
     def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
-        (image_embeds, text_embeds), updated = model.apply(
-            {
-                "params": _hold(frozen, params["model"]),
-                "batch_stats": state.batch_stats,
-            },
-            normalise(batch["image"]),
-            batch["text"],
-            train=not image_is_locked,
-            mutable=["batch_stats"],
+        variables = {
+            "params": _hold(frozen, params["model"]),
+            "batch_stats": state.batch_stats,
+        }
+        image_embeds, text_embeds, batch_stats = embed_pairs(
+            variables, batch, model, not image_is_locked, accumulate_steps
         )
         scalars = objectives.to_scalars(params["objective"])
         loss, metrics = objective(image_embeds, text_embeds, scalars)
-        return loss, (metrics, updated.get("batch_stats", {}))
+        return loss, (metrics, batch_stats)
 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (metrics, batch_stats)), gradients = gradient_fn(state.params)
@@ -77,6 +78,48 @@ def train_step(
         "param_norm": optax.tree.norm(params),
     }
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def embed_pairs(
+    variables: Params,
+    batch: Batch,
+    model: DualEncoder,
+    train: bool,
+    accumulate_steps: int,
+) -> tuple[Float[Array, "b d"], Float[Array, "b d"], Params]:
+    """Both sides' L2-normalised embeddings, and the new running statistics.
+
+    More than one of `accumulate_steps` encode the batch part by part and keep nothing
+    of a part but its embeddings; the gradient of the whole batch's objective with
+    respect to these goes back through each part, encoded a second time. That is
+    GradCache (Gao et al. 2021, arXiv 2101.06983): exact, where an average over parts
+    of a contrastive objective's gradients is another gradient. BatchNorm sees a part at
+    a time, and its running statistics take one step, by the mean over the parts.
+
+    The embeddings' rows are in an order that leaves each on its device; the two sides'
+    are the same, and no objective depends on it.
+    """
+
+    def embed(part: Batch) -> tuple[Array, Array, Params]:
+        (image_embeds, text_embeds), updated = model.apply(
+            variables,
+            normalise(part["image"]),
+            part["text"],
+            train=train,
+            mutable=["batch_stats"],
+        )
+        return image_embeds, text_embeds, updated.get("batch_stats", {})
+
+    if accumulate_steps == 1:
+        return embed(batch)
+    forgetful = jax.checkpoint(embed, prevent_cse=False)  # the loop does prevent it
+    image_embeds, text_embeds, stats = jax.lax.map(forgetful, batch)
+    image_embeds, text_embeds = (
+        side.swapaxes(0, 1).reshape(-1, side.shape[-1])
+        for side in (image_embeds, text_embeds)
+    )
+    batch_stats = jax.tree.map(lambda parts: jnp.mean(parts, axis=0), stats)
+    return image_embeds, text_embeds, batch_stats
 
 
 def _hold(frozen: Any, params: Params) -> Params:

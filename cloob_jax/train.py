@@ -134,6 +134,7 @@ def _train(run: _Run, state: TrainState, examples_seen: int) -> tuple[TrainState
         num_threads=config.data.num_threads,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        accumulate_steps=config.accumulate_steps,
     )
     feed = pipeline.place_on_mesh(batches, run.parts.batch_sharding)
     meter = Meter(config.batch_size)
@@ -204,7 +205,7 @@ def _settle(run: _Run, meter: Meter, pending: _Pending | None) -> None:
 def _refuse_non_finite(
     run: _Run, pending: _Pending, values: dict[str, float]
 ) -> NoReturn:
-    records = [run.source.name(int(number)) for number in pending.batch["record"]]
+    records = [run.source.name(int(number)) for number in pending.batch["record"].flat]
     path = run.workdir / "non_finite_batch.json"
     # As text, since JSON has no word for what is not finite.
     metrics = {name: str(value) for name, value in values.items()}

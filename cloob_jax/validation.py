@@ -11,6 +11,7 @@ from cloob_jax.errors import UserError
 _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "batch_size": (2, math.inf),
+    "accumulate_steps": (1, math.inf),
     "total_steps": (1, math.inf),
     "total_examples": (1, math.inf),
     "model.bn_groups": (1, math.inf),

@@ -15,6 +15,9 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,  # of the initial parameters, the order and the crops
             "batch_size": 512,  # pairs in a global batch, over all devices
+            # Parts of each batch that are encoded one after the other, for the memory:
+            # the gradient is that of the whole batch. bn_groups has to be a multiple.
+            "accumulate_steps": 1,
             "total_steps": placeholder(int),
             # Pairs seen, repetitions included; decides instead of the steps if given.
             "total_examples": placeholder(int),

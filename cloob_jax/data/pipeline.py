@@ -103,6 +103,7 @@ def train_batches(
     num_threads: int = 2,
     process_index: int = 0,
     process_count: int = 1,
+    accumulate_steps: int = 1,
 ) -> grain.DatasetIterator:
     """This process's part of each global batch, for ever, from `examples_seen` on.
 
@@ -116,15 +117,19 @@ def train_batches(
       num_threads: threads in each worker, or in this process if there is none.
       process_index: which of the hosts this is.
       process_count: how many hosts share the stream.
+      accumulate_steps: parts of a batch, a; with more than one, arrays have a leading
+        axis of them: `image` is `[a, b, h, w, 3]`.
     """
     dataset = order.shuffled(len(load.source), seed).random_map(load)
     # Sliced after the random map, which is keyed on the position: before it, every host
-    # would draw the same crops. Each host takes a run of every batch, so that together
-    # they are the batch of a single host, row by row.
-    parts = dataset[examples_seen:].batch(
-        batch_size // process_count, drop_remainder=True
+    # would draw the same crops. Each host takes a run of every part of a batch, so that
+    # together they are the part of a single host, row by row.
+    runs = dataset[examples_seen:].batch(
+        batch_size // accumulate_steps // process_count, drop_remainder=True
     )
-    batches = parts[process_index::process_count]
+    batches = runs[process_index::process_count]
+    if accumulate_steps > 1:
+        batches = batches.batch(accumulate_steps, drop_remainder=True)
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     )

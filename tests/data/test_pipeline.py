@@ -107,6 +107,24 @@ def test_hosts_share_one_stream(load, hosts):
             np.testing.assert_array_equal(together, whole[name])
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_parts_of_a_batch_are_its_runs(load, hosts):
+    shares = [
+        take(load, 3, accumulate_steps=2, process_index=host, process_count=hosts)
+        for host in range(hosts)
+    ]
+    together = [
+        {
+            name: np.concatenate([share[name] for share in parts], axis=1).reshape(
+                _BATCH, *parts[0][name].shape[2:]
+            )
+            for name in parts[0]
+        }
+        for parts in zip(*shares, strict=True)
+    ]
+    assert_equal(together, take(load, 3))
+
+
 def test_seeds_do_not_share_an_epoch(load):
     epochs = [
         tuple(np.concatenate([b["record"] for b in take(load, 15, seed=seed)]))
