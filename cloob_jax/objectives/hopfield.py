@@ -5,29 +5,15 @@ The memory of the network is the batch itself, a pattern a row (CLOOB, Fürst et
 stored patterns and the weights of the retrieval.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cloob_jax.objectives import contrastive
 from cloob_jax.objectives.contrastive import Metrics
 from cloob_jax.objectives.pairwise import Pairwise, Scalar
-
-
-class Retrievals(NamedTuple):
-    """What each side retrieves from each memory: the paper's U_x, U_y, V_y, V_x.
-
-    `text_from_images`, for one, holds what the texts as queries retrieve from the
-    stored images. `entropy` is the mean of the four weights' entropies, in nats: its
-    exponential is the effective number of patterns that a retrieval mixes.
-    """
-
-    image_from_images: Float[Array, "b d"]
-    text_from_images: Float[Array, "b d"]
-    text_from_texts: Float[Array, "b d"]
-    image_from_texts: Float[Array, "b d"]
-    entropy: Float[Array, " b"]
 
 
 def cloob(
@@ -44,15 +30,11 @@ def cloob(
     code; inv_tau / 2 times this is the loss of crowsonkb/cloob-training. With N equal
     embeddings it is 2 tau ln(N - 1), and it goes below zero as training succeeds.
     """
-    found = retrieve_all(image_embeds, text_embeds, over, beta)
-    image_side = contrastive.infoloob_side(
-        found.image_from_images, found.text_from_images, over, inv_tau
+    sides, entropy = _after_retrieval(
+        contrastive.infoloob_side, image_embeds, text_embeds, over, inv_tau, beta
     )
-    text_side = contrastive.infoloob_side(
-        found.text_from_texts, found.image_from_texts, over, inv_tau
-    )
-    loss = over.sum(image_side + text_side) / num_pairs
-    return loss, {"retrieval_entropy": over.sum(found.entropy) / num_pairs}
+    metrics = {"retrieval_entropy": over.sum(entropy) / num_pairs}
+    return over.sum(sides) / num_pairs, metrics
 
 
 def hopfield_infonce(
@@ -68,32 +50,39 @@ def hopfield_infonce(
     Scale: `clip`'s, the mean of the two sides' cross entropies in nats, so that the two
     differ by the retrieval alone.
     """
-    found = retrieve_all(image_embeds, text_embeds, over, beta)
-    image_side = contrastive.infonce_side(
-        found.image_from_images, found.text_from_images, over, inv_tau
+    sides, entropy = _after_retrieval(
+        contrastive.infonce_side, image_embeds, text_embeds, over, inv_tau, beta
     )
-    text_side = contrastive.infonce_side(
-        found.text_from_texts, found.image_from_texts, over, inv_tau
-    )
-    loss = over.sum(image_side + text_side) / (2 * num_pairs)
-    return loss, {"retrieval_entropy": over.sum(found.entropy) / num_pairs}
+    metrics = {"retrieval_entropy": over.sum(entropy) / num_pairs}
+    return over.sum(sides) / (2 * num_pairs), metrics
 
 
-def retrieve_all(
-    image_embeds: Float[Array, "b d"],
-    text_embeds: Float[Array, "b d"],
+def _after_retrieval(
+    side: Callable[[Array, Array, Pairwise, Scalar], Array],
+    x: Float[Array, "b d"],
+    y: Float[Array, "b d"],
     over: Pairwise,
+    inv_tau: Scalar,
     beta: Scalar,
-) -> Retrievals:
-    """Retrieves for both sides from the images, and for both from the texts.
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """The sum of an objective's two sides on what images x and texts y retrieve.
 
-    One update step of a modern Hopfield network, its results L2-normalised:
-    softmax(beta * queries stored^T) stored, CLOOB, eq. (2) and (3), row by row. A query
-    that is itself stored is not masked. The paper's equations leave out the
-    normalisation; the authors' code has it.
+    From the images the paper's U_x and U_y, as each other's anchors and candidates;
+    from the texts V_y and V_x. A retrieval is one update step of a modern Hopfield
+    network, softmax(beta * queries stored^T) stored (eq. 2 and 3, row by row), and is
+    then L2-normalised. A query that is itself stored is not masked. The paper's
+    equations leave out the normalisation; the authors' code has it.
+
+    Returns:
+      The sum, and the mean of the four retrievals' entropies in nats, whose exponential
+      is the effective number of patterns that one mixes.
     """
-    sides = (image_embeds, text_embeds)
-    (u_x, u_y), from_images = over.retrieve(image_embeds, sides, beta)
-    (v_x, v_y), from_texts = over.retrieve(text_embeds, sides, beta)
+    (u_x, u_y), from_images = over.retrieve(x, (x, y), beta)
+    image_side = side(u_x, u_y, over, inv_tau)
+    # One memory after the other, forwards and backwards: what the two keep for their
+    # gradients does not have to live at the same time.
+    x, y, image_side = jax.lax.optimization_barrier((x, y, image_side))
+    (v_x, v_y), from_texts = over.retrieve(y, (x, y), beta)
+    text_side = side(v_y, v_x, over, inv_tau)
     entropy = jnp.mean(jnp.stack([*from_images, *from_texts]), axis=0)
-    return Retrievals(u_x, u_y, v_y, v_x, entropy)
+    return image_side + text_side, entropy
