@@ -26,7 +26,7 @@ _RULES = (
     (r"mlp/proj/kernel$", PartitionSpec("tensor", "fsdp")),
     (r"token_embedding/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"attnpool/.*kernel$", PartitionSpec("fsdp", "tensor")),
-    (r"conv[^/]*/kernel$", PartitionSpec(None, None, None, "fsdp")),
+    (r"(conv[^/]*|patch_embedding)/kernel$", PartitionSpec(None, None, None, "fsdp")),
     (r"projection/kernel$", PartitionSpec("fsdp", None)),
     (r"", PartitionSpec()),
 )
@@ -98,6 +98,42 @@ def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(rule, abstract)
+
+
+def table(abstract: Any) -> str:
+    """What of a state lies where: a line an array, and sums by its fields.
+
+    Args:
+      abstract: a dataclass whose leaves are `ShapeDtypeStruct` with shardings.
+
+    Returns:
+      Path, shape, specification and bytes on each device, in aligned columns.
+    """
+    rows = [("array", "shape", "sharded over", "bytes per device")]
+    held: dict[str, int] = {}
+    whole: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        count = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        axes = [str(axis or "-") for axis in leaf.sharding.spec]
+        spec = ", ".join(axes) if set(axes) - {"-"} else "whole"
+        shape = " x ".join(map(str, leaf.shape))
+        rows.append((name, shape, spec, f"{count:,}"))
+        field = name.partition("/")[0]
+        held[field] = held.get(field, 0) + count
+        whole[field] = whole.get(field, 0) + leaf.size * leaf.dtype.itemsize
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False))
+        + f"  {row[3]:>16}"
+        for row in rows
+    ]
+    lines += [
+        f"{field}: {count / 1e6:,.1f} MB per device of {whole[field] / 1e6:,.1f} MB"
+        for field, count in held.items()
+    ]
+    total = f"{sum(held.values()) / 1e6:,.1f} MB per device"
+    return "\n".join([*lines, f"together: {total}"])
 
 
 def _fitting(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:

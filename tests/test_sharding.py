@@ -66,3 +66,22 @@ def test_stacked_layers_are_split_as_single_ones():
     found = sharding.tree_shardings({"text": {"transformer": blocks}}, mesh)
     [leaf] = jax.tree.leaves(found)
     assert leaf.spec == P(None, "fsdp", "tensor")
+
+
+def test_the_table_shows_what_each_device_holds():
+    mesh = sharding.make_mesh(2, 2, 2)
+    params = {"model": {"mlp": {"fc": {"kernel": jnp.zeros((64, 32))}}}}
+    state = {"params": params, "step": jnp.zeros((), jnp.int32)}
+    placed = jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
+        state,
+        sharding.tree_shardings(state, mesh),
+    )
+    heading, kernel, step, *sums = sharding.table(placed).splitlines()
+    assert (
+        kernel.split()
+        == "params/model/mlp/fc/kernel 64 x 32 fsdp, tensor 2,048".split()
+    )
+    assert step.split() == ["step", "whole", "4"]
+    assert len({len(line) for line in (heading, kernel, step)}) == 1
+    assert sums[0] == "params: 0.0 MB per device of 0.0 MB"
