@@ -43,7 +43,8 @@ class Program:
       total_steps: of the whole run.
       schedule: step -> learning rate.
       abstract_state: shapes, types and shardings of the state.
-      batch_sharding: of `image` and `text`; its mesh is the run's.
+      abstract_batch: `image` and `text` likewise, see `step.train_step`.
+      batch_sharding: of both; its mesh is the run's.
       init: () -> state, a function of the seed alone.
       train_step: (state, batch) -> (state, metrics), donating the state.
       embedders: state -> (embed_images, embed_texts), NumPy to NumPy, any number of
@@ -56,6 +57,7 @@ class Program:
     total_steps: int
     schedule: optax.Schedule
     abstract_state: TrainState
+    abstract_batch: dict[str, jax.ShapeDtypeStruct]
     batch_sharding: NamedSharding
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]
@@ -106,6 +108,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         total_steps=total_steps,
         schedule=schedule,
         abstract_state=jax.tree.map(_with_sharding, abstract_state, shardings),
+        abstract_batch=_abstract_batch(config, model, batch_sharding),
         batch_sharding=batch_sharding,
         # It runs once: compiling it well would take longer than running it badly.
         init=jax.jit(
@@ -214,6 +217,22 @@ def _first_state(
         opt_state=tx.init(params),
         ema=None if config.optim.ema_decay is None else params,
     )
+
+
+def _abstract_batch(
+    config: ConfigDict, model: models.DualEncoder, placed: NamedSharding
+) -> dict[str, jax.ShapeDtypeStruct]:
+    parts = config.accumulate_steps
+    rows = (config.batch_size,)
+    if parts > 1:
+        rows = (parts, config.batch_size // parts)
+    pixels = (model.image_size, model.image_size, 3)
+    return {
+        "image": jax.ShapeDtypeStruct((*rows, *pixels), jnp.uint8, sharding=placed),
+        "text": jax.ShapeDtypeStruct(
+            (*rows, model.context_length), jnp.int32, sharding=placed
+        ),
+    }
 
 
 def _with_sharding(
