@@ -223,7 +223,7 @@ def _abstract_batch(
     config: ConfigDict, model: models.DualEncoder, placed: NamedSharding
 ) -> dict[str, jax.ShapeDtypeStruct]:
     parts = config.accumulate_steps
-    rows = (config.batch_size,)
+    rows: tuple[int, ...] = (config.batch_size,)
     if parts > 1:
         rows = (parts, config.batch_size // parts)
     pixels = (model.image_size, model.image_size, 3)

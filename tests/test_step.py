@@ -28,18 +28,18 @@ def tiny_config(**overrides):
     return config
 
 
-def make_batch(parts, accumulate_steps=1):
+def make_batch(parts):
     rng = np.random.default_rng(0)
     size, length = parts.model.image_size, parts.model.context_length
     text = rng.integers(1, 49406, (_BATCH, length), np.int32)
     text[:, -1] = 49407
     images = rng.integers(0, 256, (_BATCH, size, size, 3), np.uint8)
-    batch = {"image": images, "text": text}
-    if accumulate_steps > 1:
-        batch = {
-            k: v.reshape(accumulate_steps, -1, *v.shape[1:]) for k, v in batch.items()
-        }
-    return {k: jax.device_put(v, parts.batch_sharding) for k, v in batch.items()}
+    return {
+        name: jax.device_put(rows.reshape(leaf.shape), leaf.sharding)
+        for (name, leaf), rows in zip(
+            parts.abstract_batch.items(), (images, text), strict=True
+        )
+    }
 
 
 def run(steps=1, mesh=(1, 1, 1), **overrides):
@@ -53,7 +53,7 @@ def run(steps=1, mesh=(1, 1, 1), **overrides):
     )
     config = tiny_config(**overrides)
     parts = program.build(config, whole)
-    batch = make_batch(parts, config.accumulate_steps)
+    batch = make_batch(parts)
     state, history = parts.init(), []
     for _ in range(steps):
         state, metrics = parts.train_step(state, batch)
