@@ -4,7 +4,7 @@ import dataclasses
 
 _TPU_DOCS = "https://docs.cloud.google.com/tpu/docs/"
 _NVIDIA = "https://www.nvidia.com/en-us/data-center/"
-_TERA, _GIGA, _GIB = 10**12, 10**9, 2**30
+_TERA, _GIGA, _GIB = 1e12, 1e9, float(2**30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Chip:
 
     name: str
     peak_flops: float
-    hbm_bytes: int
+    hbm_bytes: float
     hbm_bandwidth: float
     link_bandwidth: float
     device_kinds: tuple[str, ...]
     source: str
     devices_per_chip: int = 1
-    usable_hbm_bytes: int | None = None
+    usable_hbm_bytes: float | None = None
 
 
 # The usable memory is what libtpu 0.0.42 names when a program needs more.
@@ -47,7 +47,7 @@ CHIPS = {
             link_bandwidth=600 * _GIGA,
             device_kinds=("TPU v4",),
             source=_TPU_DOCS + "v4",
-            usable_hbm_bytes=int(30.75 * _GIB),
+            usable_hbm_bytes=30.75 * _GIB,
         ),
         Chip(
             name="v5e",
@@ -57,7 +57,7 @@ CHIPS = {
             link_bandwidth=400 * _GIGA,
             device_kinds=("TPU v5 lite", "TPU v5e"),
             source=_TPU_DOCS + "v5e",
-            usable_hbm_bytes=int(15.75 * _GIB),
+            usable_hbm_bytes=15.75 * _GIB,
         ),
         Chip(
             name="v5p",
@@ -67,7 +67,7 @@ CHIPS = {
             link_bandwidth=1200 * _GIGA,
             device_kinds=("TPU v5", "TPU v5p"),
             source=_TPU_DOCS + "v5p",
-            usable_hbm_bytes=int(95.74 * _GIB),
+            usable_hbm_bytes=95.74 * _GIB,
         ),
         Chip(
             name="v6e",
@@ -77,7 +77,7 @@ CHIPS = {
             link_bandwidth=800 * _GIGA,
             device_kinds=("TPU v6 lite", "TPU v6e"),
             source=_TPU_DOCS + "tpu7x",
-            usable_hbm_bytes=int(31.25 * _GIB),
+            usable_hbm_bytes=31.25 * _GIB,
         ),
         Chip(
             name="tpu7x",
@@ -88,7 +88,7 @@ CHIPS = {
             device_kinds=("TPU7x",),
             source=_TPU_DOCS + "tpu7x",
             devices_per_chip=2,
-            usable_hbm_bytes=int(94.75 * _GIB),
+            usable_hbm_bytes=94.75 * _GIB,
         ),
         Chip(
             name="A100-40GB",
