@@ -1,9 +1,9 @@
 """Traffic between devices, read from the text of a compiled program."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 KINDS = (
     "all-reduce",
@@ -28,7 +28,8 @@ _NAMED = re.compile(r"replica_groups=mesh\[(.*?)\].*? \{(.*?)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 
 
-class Collective(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Collective:
     """All collectives of one kind that a device takes part in.
 
     Attributes:
@@ -44,7 +45,8 @@ class Collective(NamedTuple):
     received_bytes: float
 
 
-class Traffic(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Traffic:
     """What the devices of a program send to one another in one run.
 
     Attributes:

@@ -67,16 +67,16 @@ def _jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 def _of_dot(equation: core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
+    left = _shape(equation.invars[0])
     terms = math.prod(left[axis] for axis in contracted)
-    return 2 * terms * equation.outvars[0].aval.size
+    return 2 * terms * math.prod(_shape(equation.outvars[0]))
 
 
 def _of_convolution(equation: core.JaxprEqn) -> int:
     params = equation.params
     numbers = params["dimension_numbers"]
-    image, kernel = (variable.aval.shape for variable in equation.invars)
-    result = equation.outvars[0].aval.shape
+    image, kernel = map(_shape, equation.invars)
+    result = _shape(equation.outvars[0])
     batch, features, *positions = (result[axis] for axis in numbers.out_spec)
     _, inputs, *taps = (kernel[axis] for axis in numbers.rhs_spec)
     extents = [image[axis] for axis in numbers.lhs_spec[2:]]
@@ -94,6 +94,10 @@ def _of_convolution(equation: core.JaxprEqn) -> int:
         )
     )
     return 2 * batch * features * inputs * pairs
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _num_products(
