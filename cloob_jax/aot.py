@@ -27,7 +27,7 @@ import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
-from cloob_jax import collectives, program, sharding, step_flops  # noqa: E402
+from cloob_jax import collectives, hbm_traffic, hlo, program, sharding, step_flops  # noqa: E402
 from cloob_jax.errors import UserError  # noqa: E402
 from cloob_jax.topology import Topology, parse  # noqa: E402
 
@@ -58,11 +58,10 @@ def measure(config: ConfigDict, topology: Topology) -> dict[str, Any]:
     """What the compiler says of the train step of `config` on that slice.
 
     Returns:
-      `mesh` with its sizes; `num_parameters`; `model_flops` and `executed_flops` of a step, of all devices
-      together; `fits`, with `memory` (bytes a device) if it does, `needed_bytes`,
-      `usable_bytes` and the compiler's `message` if not; where it fits also
-      `collectives` (by kind, a device and step), `unknown_collectives` and
-      `bytes_accessed` (XLA's own, loop bodies counted once).
+      `mesh` with its sizes and `num_parameters`; `model_flops` and `executed_flops` of
+      a step, of all devices together; whether it `fits`. If so, a device and step:
+      `memory` (bytes), `hbm_bytes` (of traffic), `collectives` by kind and
+      `unknown_collectives`; if not, what `out_of_memory` reads.
 
     Raises:
       UserError: a config that cannot be meant, or a mesh that the slice does not make.
@@ -86,7 +85,8 @@ def measure(config: ConfigDict, topology: Topology) -> dict[str, Any]:
         if _OUT_OF_MEMORY not in str(error):
             raise
         return facts | {"fits": False} | out_of_memory(str(error))
-    traffic = collectives.count(compiled.as_text())
+    compiled_program = hlo.Program(compiled.as_text())
+    traffic = collectives.count(compiled_program)
     return facts | {
         "fits": True,
         "memory": _memory(compiled.memory_analysis()),
@@ -94,7 +94,7 @@ def measure(config: ConfigDict, topology: Topology) -> dict[str, Any]:
             kind: dataclasses.asdict(each) for kind, each in traffic.by_kind.items()
         },
         "unknown_collectives": traffic.unknown,
-        "bytes_accessed": compiled.cost_analysis()["bytes accessed"],
+        "hbm_bytes": hbm_traffic.count(compiled_program),
     }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from cloob_jax import config_flag, plan_text, planning, topology, writers
+from cloob_jax import config_flag, plan_text, planning, topology, validation, writers
 from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
         contextlib.closing(writers.Progress()) as progress,
     ):
         where = topology.parse(_TOPOLOGY.value)
+        validation.check(_CONFIG.value)
         config = json.loads(json.dumps(_CONFIG.value.to_dict()))
         if _SEARCH_BATCH.value:
             config = planning.with_largest_batch(config, where, progress)

@@ -43,19 +43,13 @@ class Roofline:
 
 
 def of_step(facts: Mapping[str, Any], topology: Topology) -> Roofline:
-    """The bound of a step that fits, `facts` being what `aot.measure` says of it.
-
-    Two figures are at hand for the traffic with HBM, and the larger is taken: XLA's
-    count, which takes the body of a loop once and does not know what stays on the
-    chip, and twice the peak, for what is held was written and will be read.
-    """
+    """The bound of a step that fits, `facts` being what `aot.measure` says of it."""
     chip = topology.chip
-    touched = max(facts["bytes_accessed"], 2 * facts["memory"]["peak"])
     received = sum(each["received_bytes"] for each in facts["collectives"].values())
     peak = chip.peak_flops * topology.num_chips
     return Roofline(
         compute=facts["executed_flops"] / peak,
-        memory=touched * chip.devices_per_chip / chip.hbm_bandwidth,
+        memory=facts["hbm_bytes"] * chip.devices_per_chip / chip.hbm_bandwidth,
         links=received / topology.link_bandwidth if received else 0.0,
         model_flops=facts["model_flops"],
         peak_flops=peak,

@@ -1,7 +1,6 @@
 """Slices of TPU pods by their names, such as `v5e:16x16`."""
 
 import dataclasses
-import difflib
 import math
 
 from cloob_jax.chips import CHIPS, Chip
@@ -11,8 +10,7 @@ _PLANES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _BELOW_A_CUBE = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
 # Chips of the largest slice of cubes of 4 x 4 x 4: each chip's page in Google's docs.
 _MOST = {"v4": 4096, "v5p": 6144, "tpu7x": 9216}
-_PLANAR = ("v5e", "v6e")
-_NAMES = (*_MOST, *_PLANAR)
+_NAMES = ("v4", "v5e", "v5p", "v6e", "tpu7x")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +63,17 @@ def parse(name: str) -> Topology:
             f"--topology={name}: no TPU is called {kind!r}; expected "
             f"{', '.join(_NAMES)}, a colon and the shape, as in v5e:16x16"
         )
-    planar = kind in _PLANAR
     sizes = dimensions.split("x")
-    exists = dimensions in _PLANES if planar else _is_solid(sizes, _MOST[kind])
-    if not exists:
-        near = difflib.get_close_matches(dimensions, _PLANES, 1, cutoff=0)[0]
+    if kind in _MOST:
+        exists = _is_solid(sizes, _MOST[kind])
         shapes = (
-            f"{', '.join(_PLANES)}; the nearest is {kind}:{near}"
-            if planar
-            else f"{', '.join(_BELOW_A_CUBE)} and, in rising order, three multiples of "
-            f"4 of up to {_MOST[kind]} chips in all, as in {kind}:4x4x8"
+            f"{', '.join(_BELOW_A_CUBE)} and, in rising order, three multiples of 4 "
+            f"with up to {_MOST[kind]} chips in all, as in {kind}:4x4x8"
         )
-        raise UserError(f"--topology={name}: {kind} has the shapes {shapes}")
+    else:
+        exists, shapes = dimensions in _PLANES, ", ".join(_PLANES)
+    if not exists:
+        raise UserError(f"--topology={name}: the shapes of {kind} are {shapes}")
     return Topology(CHIPS[kind], tuple(map(int, sizes)))
 
 

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from cloob_jax import collectives, sharding
+from cloob_jax import collectives, hlo, sharding
 from cloob_jax.collectives import Collective
 
 _ROWS, _COLUMNS = 16, 8  # on each device, float32
@@ -25,7 +25,7 @@ def compiled(body, out_specs):
 
 
 def of(text):
-    traffic = collectives.count(text)
+    traffic = collectives.count(hlo.Program(text))
     assert traffic.unknown == 0
     return traffic.by_kind
 
@@ -73,7 +73,7 @@ def test_a_loop_of_unknown_length_is_told():
 
         return lax.while_loop(lambda x: jnp.max(x) > 0, hop, x)
 
-    traffic = collectives.count(compiled(until, P(("data", "fsdp"))))
+    traffic = collectives.count(hlo.Program(compiled(until, P(("data", "fsdp")))))
     assert traffic.unknown == 1
     assert traffic.by_kind["collective-permute"].count == 1
 
