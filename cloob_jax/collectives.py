@@ -33,7 +33,7 @@ class Collective:
     """
 
     count: int
-    bytes: float
+    bytes: int
     received_bytes: float
 
 
@@ -71,7 +71,7 @@ def count(program: Program) -> Traffic:
         times = times or 1
         group_size = _group_size(instruction.text, program.num_devices)
         size, received = _sizes(instruction, kind, group_size)
-        before = found.get(kind, Collective(0, 0, 0))
+        before = found.get(kind, Collective(0, 0, 0.0))
         found[kind] = Collective(
             before.count + times,
             before.bytes + times * size,
@@ -80,7 +80,7 @@ def count(program: Program) -> Traffic:
     return Traffic({kind: found[kind] for kind in KINDS if kind in found}, unknown)
 
 
-def _sizes(collective: Instruction, kind: str, group_size: int) -> tuple[float, float]:
+def _sizes(collective: Instruction, kind: str, group_size: int) -> tuple[int, float]:
     """Bytes of the arrays, and those of them that arrive."""
     arrays = [array.num_bytes for array in collective.arrays]
     is_started = collective.opcode != kind
@@ -88,7 +88,7 @@ def _sizes(collective: Instruction, kind: str, group_size: int) -> tuple[float, 
     if kind == "collective-permute":
         # A started one has its operand, its result, and two words of its own.
         size = arrays[1] if is_started else sum(arrays)
-        return size, size
+        return size, float(size)
     if kind == "all-gather" and is_started:
         arrays = arrays[len(arrays) // 2 :]  # operands, then results
     size = sum(arrays)

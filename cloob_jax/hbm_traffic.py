@@ -18,7 +18,7 @@ _FREE_CALLS = ("AllocateBuffer", "ConcatBitcast")
 _ELSEWHERE = frozenset({"custom-call", "all-gather", "all-reduce", "reduce-scatter"})
 
 
-def count(program: Program) -> float:
+def count(program: Program) -> int:
     """Bytes that one run of a program reads from and writes to HBM, a device.
 
     Each instruction reads its operands and writes its results, as far as they lie in
@@ -27,7 +27,7 @@ def count(program: Program) -> float:
     again within an instruction, or padded by its layout, is not counted, nor what a
     loop of unknown length repeats: the count is a lower bound.
     """
-    total = 0.0
+    total = 0
     walk = _Walk(program)
     for computation, instruction, times in program.executed(into_fusions=False):
         if not instruction.opcode.endswith("-done"):
@@ -51,12 +51,12 @@ class _Walk:
                 for index, operand in enumerate(each.operands):
                     users.setdefault(operand, []).append((each, index))
 
-    def moved(self, computation: str, instruction: Instruction) -> float:
+    def moved(self, computation: str, instruction: Instruction) -> int:
         """What one run of an instruction moves."""
         opcode, results = instruction.opcode, instruction.arrays
         operands = [self._by_name[computation][name] for name in instruction.operands]
         if opcode in _MOVE_NOTHING or _is_free_call(instruction):
-            return 0.0
+            return 0
         if opcode == "slice-start":  # the operand, the slice, a word of its own
             source, piece, *_ = results
             return piece.num_bytes * (source.is_in_hbm + piece.is_in_hbm)
@@ -73,14 +73,14 @@ class _Walk:
         )
         return read + self._written(computation, instruction)
 
-    def _read(self, user: Instruction, index: int, operand: list[Array]) -> float:
+    def _read(self, user: Instruction, index: int, operand: list[Array]) -> int:
         """What an instruction reads of one operand."""
         whole = _in_hbm(operand)
         if not whole or user.opcode != "fusion":
             return whole
         return min(whole, self._read_inside(user.called[0], f"({index})", whole))
 
-    def _read_inside(self, computation: str, parameter: str, whole: float) -> float:
+    def _read_inside(self, computation: str, parameter: str, whole: int) -> int:
         [name] = [
             each.name
             for each in self._program.computations[computation]
@@ -88,8 +88,8 @@ class _Walk:
         ]
         return self._read_by_users(computation, name, whole)
 
-    def _read_by_users(self, computation: str, name: str, whole: float) -> float:
-        total = 0.0
+    def _read_by_users(self, computation: str, name: str, whole: int) -> int:
+        total = 0
         for user, index in self._users[computation].get(name, []):
             if user.opcode in _SLICES and index == 0:
                 total += sum(array.num_bytes for array in user.arrays)
@@ -103,7 +103,7 @@ class _Walk:
                 return whole
         return total
 
-    def _written(self, computation: str, instruction: Instruction) -> float:
+    def _written(self, computation: str, instruction: Instruction) -> int:
         """What an instruction writes of its results."""
         opcode, names = instruction.opcode, self._by_name[computation]
         if opcode == "fusion":
@@ -126,7 +126,7 @@ class _Walk:
             return update * _is_in_hbm(instruction.arrays)
         return _in_hbm(instruction.arrays)
 
-    def _made(self, computation: str, source: Instruction) -> float:
+    def _made(self, computation: str, source: Instruction) -> int:
         """How many bytes of a fusion's result are new."""
         names = self._by_name[computation]
         if source.opcode == "dynamic-update-slice":
@@ -135,9 +135,9 @@ class _Walk:
             return self._made(computation, names[source.operands[0]])
         if source.opcode == "get-tuple-element":
             made_by = names[source.operands[0]].opcode
-            return 0.0 if made_by in _ELSEWHERE else source.arrays[0].num_bytes
+            return 0 if made_by in _ELSEWHERE else source.arrays[0].num_bytes
         if source.opcode in (*_ELSEWHERE, "parameter"):
-            return 0.0
+            return 0
         if source.opcode == "fusion":
             inside = source.called[0]
             return self._made(inside, self._program.computations[inside][-1])
@@ -150,7 +150,7 @@ def _is_free_call(instruction: Instruction) -> bool:
     )
 
 
-def _in_hbm(arrays: list[Array]) -> float:
+def _in_hbm(arrays: list[Array]) -> int:
     return sum(array.num_bytes for array in arrays if array.is_in_hbm)
 
 

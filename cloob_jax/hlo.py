@@ -29,7 +29,7 @@ class Array(NamedTuple):
       is_in_hbm: False where the compiler has placed it in memory on the chip.
     """
 
-    num_bytes: float
+    num_bytes: int
     is_in_hbm: bool
 
 
@@ -127,6 +127,6 @@ def _instruction(line: str, parts: re.Match) -> Instruction:
     return Instruction(name, opcode, arrays, _NAME.findall(operands), called, line)
 
 
-def _num_bytes(array: re.Match) -> float:
+def _num_bytes(array: re.Match) -> int:
     bits = int(array[1] or 8)  # a `pred` has no number, and takes a byte
-    return math.prod(map(int, filter(None, array[2].split(",")))) * bits / 8
+    return math.ceil(math.prod(map(int, filter(None, array[2].split(",")))) * bits / 8)

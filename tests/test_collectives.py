@@ -63,7 +63,7 @@ def test_loops_in_loops_count_as_often_as_they_run(is_told):
         text, told = re.subn(r'"known_trip_count":\{"n":"\d+"\}', "", text)
         assert told == 2
     found = of(text)["collective-permute"]
-    assert found == Collective(15, 15 * _BYTES, 15 * _BYTES)
+    assert found == Collective(15, 15 * _BYTES, 15.0 * _BYTES)
 
 
 def test_a_loop_of_unknown_length_is_told():
@@ -137,5 +137,5 @@ def test_chains_and_asynchronous_forms_count_once():
         "all-reduce": Collective(1, 20, 2 * 7 / 8 * 20),
         "all-gather": Collective(2, once + 16, 7 / 8 * once + 8),
         "reduce-scatter": Collective(1, 256, 15 / 16 * 256),
-        "collective-permute": Collective(1, 36, 36),
+        "collective-permute": Collective(1, 36, 36.0),
     }
