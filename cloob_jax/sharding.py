@@ -6,9 +6,11 @@ batch as well as parameters and their moments; `tensor` splits layers by their w
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cloob_jax.errors import UserError
@@ -32,14 +34,25 @@ _RULES = (
 )
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh of all devices; one axis may be -1: what the others leave.
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of the devices; one axis may be -1: what the others leave.
+
+    Args:
+      data: devices along that axis.
+      fsdp: the same.
+      tensor: the same.
+      devices: all there are, if not given.
 
     Raises:
       UserError: the axes do not multiply to the number of devices.
     """
     shape = [data, fsdp, tensor]
-    count = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     known = math.prod(size for size in shape if size != -1)
     if shape.count(-1) == 1 and known > 0 and count % known == 0:
         shape[shape.index(-1)] = count // known
@@ -49,8 +62,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
             f"config.mesh: {wanted} does not make the {count} device(s) there are; "
             "give axes whose product is that, one of them may be -1"
         )
-    # Auto: with make_mesh's own default, Explicit, every einsum would need a sharding.
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    # Without the split a torus of 4 x 4 x 4 chips is refused for 32 x 2.
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    # Auto: with Explicit axes every einsum would need a sharding.
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(

@@ -106,6 +106,40 @@ class Log:
         self._stream.flush()
 
 
+class Progress:
+    """How long something takes, on standard error; one line on a terminal."""
+
+    def __init__(self) -> None:
+        """Shows nothing yet."""
+        self._stream = sys.stderr
+        self._live = self._stream.isatty()
+        self._minutes: dict[str, int] = {}
+
+    def show(self, what: str, seconds: float) -> None:
+        """That `what` goes on since `seconds`; without a terminal, every minute."""
+        text = f"{what}: {duration(seconds)}"
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{text[:width]}")
+            self._stream.flush()
+        elif seconds >= 60 * (self._minutes.get(what, -1) + 1):
+            self._minutes[what] = int(seconds // 60)
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.close()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Leaves the cursor at the beginning of an empty line."""
+        if self._live:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table: the first column to the left, figures to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -60,4 +60,7 @@ def test_every_room_has_a_test():
     # (dual_encoder), what program and inference are made of.
     elsewhere |= {"published", "openai", "open_clip", "huggingface", "restricted"}
     elsewhere |= {"command_line", "cloob_training", "embedding", "table"}
+    # What plan is made of, the flag (main), the text of programs (collectives).
+    elsewhere |= {"planning", "plan_text", "compiler", "aot", "step_flops"}
+    elsewhere |= {"config_flag", "hlo", "user_cache"}
     assert sorted(rooms - tested - elsewhere) == []

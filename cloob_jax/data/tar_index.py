@@ -18,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from cloob_jax import user_cache
 from cloob_jax.errors import UserError
 
 # To be raised when the same tars would be indexed otherwise.
@@ -58,7 +59,7 @@ def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]
         status = shard.stat()
         line = f"{shard.resolve()} {status.st_size} {status.st_mtime_ns}\n"
         identity.update(line.encode())
-    file = _cache_directory() / f"{identity.hexdigest()[:32]}.npy"
+    file = user_cache.directory("index") / f"{identity.hexdigest()[:32]}.npy"
     report = file.with_suffix(".json")  # written last: it stands for a whole index
     with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
         np.load(file, mmap_mode="r")
@@ -230,22 +231,6 @@ def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[F
 def _describe(shards: list[Path]) -> str:
     more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
     return f"{shards[0]}{more}"
-
-
-def _cache_directory() -> Path:
-    """Where indices are kept: `$XDG_CACHE_HOME/cloob_jax`, else a temporary one."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    for candidate in (Path(base), Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
-        directory = candidate / "cloob_jax" / "index"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(directory, os.W_OK):
-            return directory
-    raise UserError(
-        f"{base} cannot be written; set XDG_CACHE_HOME to a writable folder"
-    )
 
 
 def _replace(file: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -1,0 +1,238 @@
+"""The plan against the compiler's own messages, its search, and every mistake."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cloob_jax import compiler, flops, models, planning, topology
+from cloob_jax.chips import CHIPS
+from cloob_jax.errors import UserError
+
+_ROOT = Path(__file__).parent.parent
+_TINY = {
+    "model.name": "ViT-tiny",
+    "model.dtype": "bfloat16",
+    "batch_size": 64,
+    "total_steps": 100,
+    "optim.warmup_steps": 1,
+}
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="the extra tpu (libtpu, the compiler) is not installed",
+)
+
+
+def start(*flags, cache, config="configs/shapes_tiny.py"):
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    # Set for the other tests; here the program is to be what a user would get.
+    environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "cloob_jax.plan", f"--config={config}", *flags],
+        cwd=_ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*flags, cache, **overrides):
+    settings = _TINY | overrides
+    changed = [f"--config.{name}={value}" for name, value in settings.items()]
+    process = start(*flags, *changed, cache=cache)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@needs_compiler
+def test_a_plan_says_what_the_compiler_and_formulas_say(cache, tmp_path):
+    file = tmp_path / "plan.json"
+    flags = ["--topology=v5e:2x2", f"--json={file}"]
+    code, output, errors = run(*flags, cache=cache)
+    assert code == 0, errors
+    plan = json.loads(file.read_text())
+    assert plan["fits"] and "FITS: peak" in output
+    assert (plan["num_chips"], plan["num_devices"]) == (4, 4)
+    assert plan["mesh"] == {"data": 4, "fsdp": 1, "tensor": 1}
+    # Replicated float32: the parameters and two moments; a quarter of the batch.
+    state = 3 * 4 * plan["num_parameters"]
+    batch = 64 // 4 * (32 * 32 * 3 + 24 * 4)
+    arguments = plan["memory"]["arguments"]
+    assert state + batch <= arguments < 1.1 * (state + batch)  # tiles are padded
+    assert arguments < plan["memory"]["peak"] < 2**30
+    # A step is three times the encoders of 64 pairs, and the objective.
+    model = models.build("ViT-tiny")
+    pixels, tokens = jnp.ones((64, 32, 32, 3)), jnp.ones((64, 24), jnp.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), pixels, tokens)
+    encoders = flops.count(model.apply, variables, pixels, tokens)
+    assert 2.9 * encoders < plan["model_flops"] < 3.1 * encoders
+    assert plan["executed_flops"] == plan["model_flops"]
+    # The gradients are summed, in bfloat16 where they are products of such.
+    reduced = plan["collectives"]["all-reduce"]
+    assert 2 <= reduced["bytes"] / plan["num_parameters"] < 4.5
+    assert reduced["received_bytes"] == pytest.approx(1.5 * reduced["bytes"])
+    # The state is read and written at least once.
+    assert plan["hbm_bytes"] > 2 * state
+    assert plan["seconds"]["memory"] == plan["hbm_bytes"] / 819e9
+    assert plan["pairs_per_second"] == pytest.approx(64 / plan["step_seconds"])
+    assert plan["days"] * 86400 == pytest.approx(100 * plan["step_seconds"])
+
+    began = time.monotonic()
+    file.unlink()
+    code, again, errors = run(*flags, cache=cache)
+    assert (code, again, errors) == (0, output, "")
+    assert json.loads(file.read_text()) == plan
+    assert time.monotonic() - began < 15  # from the cache, without a compiler
+
+
+@needs_compiler
+def test_what_does_not_fit_is_an_answer(cache, tmp_path):
+    file = tmp_path / "plan.json"
+    code, output, errors = run(
+        "--topology=v5e:1x1", f"--json={file}", cache=cache, batch_size=65536
+    )
+    assert code == 0, errors
+    plan = json.loads(file.read_text())
+    assert not plan["fits"] and "DOES NOT FIT: RESOURCE_EXHAUSTED" in output
+    assert plan["usable_bytes"] == CHIPS["v5e"].usable_hbm_bytes
+    assert plan["needed_bytes"] > 4 * 65536**2  # one of the objective's matrices
+    assert "days" not in plan
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"]
+)
+def test_the_chips_are_as_the_compiler_describes_them(name):
+    code = """
+import sys
+from cloob_jax import aot, topology
+import jax
+where = topology.parse(sys.argv[1])
+devices = aot.devices(where)
+assert len(devices) == where.num_devices, len(devices)
+assert devices[0].device_kind in where.chip.device_kinds, devices[0].device_kind
+much = jax.ShapeDtypeStruct(
+    (2**44,), "int8", sharding=jax.sharding.SingleDeviceSharding(devices[0])
+)
+try:
+    jax.jit(lambda x: x + 1).lower(much).compile()
+except jax.errors.JaxRuntimeError as error:
+    found = aot.out_of_memory(str(error))
+    assert found["needed_bytes"] >= 2**44, found
+    tenth = 2**30 / 100
+    assert abs(found["usable_bytes"] - where.chip.usable_hbm_bytes) <= tenth, found
+else:
+    raise AssertionError("16 TiB fit")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, name], cwd=_ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_compiler_it_says_which_extra_to_install(monkeypatch):
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'cloob_jax\[tpu\]'"):
+        compiler.facts({}, topology.parse("v5e:2x2"), lambda seconds: None)
+
+
+@needs_compiler
+def test_a_plan_that_is_stopped_stops_its_compiler(tmp_path):
+    flags = [f"--config.{name}={value}" for name, value in _TINY.items()]
+    process = start("--topology=v5e:2x2", *flags, cache=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (compiler := children.read_text().split()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in errors
+    assert not Path(f"/proc/{compiler[0]}").exists()
+
+
+_CONFIG = {
+    "batch_size": 512,
+    "total_steps": 100,
+    "total_examples": None,
+    "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+    "model": {"bn_groups": 1},
+}
+
+
+class Silent:
+    def show(self, what, seconds):
+        pass
+
+    line = show
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 16, 100, 511, 4096, 33000])
+def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
+    asked = []
+
+    def facts(config, where, report):
+        asked.append(config["batch_size"])
+        assert config["batch_size"] % 16 == 0
+        assert (config["total_steps"], config["total_examples"]) == (100, None)
+        return {"fits": config["batch_size"] <= 16 * most}
+
+    monkeypatch.setattr(planning.compiler, "facts", facts)
+    monkeypatch.setattr(Silent, "line", lambda self, text: None)
+    where = topology.parse("v5e:4x4")
+    found = planning.with_largest_batch(_CONFIG, where, Silent())["batch_size"] // 16
+    assert max(most, 1) * 8 / 9 - 1 <= found <= max(most, 1)
+    assert len(asked) == len(set(asked)) < 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--topology=v5e:3x5"], r"--topology=v5e:3x5: .*2x2, 2x4"),
+        (["--topology=v9:2x2"], "--topology=v9:2x2: .*v5e"),
+        (["--topology=v5p:16x16"], "--topology=v5p:16x16: .*v5p:4x4x8"),
+        ([], "--topology is missing"),
+        (["--topology=v5e:2x2", "--config.batch_size=0"], r"config\.batch_size=0"),
+        (["--topology=v5e:2x2", "--jsn=x"], "jsn.*json"),
+        (["--topology=v5e:2x2", "--json=/no/such/x"], "--json=/no/such/x: cannot"),
+        (["--topology=v5e:2x2", "more"], "more: unexpected"),
+    ],
+)
+def test_mistakes_are_one_line_at_once(flags, message, tmp_path):
+    assert_one_line(start(*flags, cache=tmp_path), message)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.batch_size=30", r"config\.batch_size=30 .*nearest.* is 28"),
+        ("--config.mesh.fsdp=3", "config.mesh: .*4 device"),
+        ("--config.model.name=ViT-B", "unknown model"),
+        ("--config.model.attention=cudnn", "attention=cudnn does not work here"),
+    ],
+)
+def test_what_the_program_refuses_is_one_line(flag, message, tmp_path):
+    assert_one_line(start("--topology=v5e:2x2", flag, cache=tmp_path), message)
+
+
+def assert_one_line(process, message):
+    output, errors = process.communicate(timeout=100)
+    assert (process.returncode, output) == (2, ""), errors
+    [line] = [line for line in errors.splitlines() if line.startswith("cloob_jax: ")]
+    assert re.search(message, line) and "Traceback" not in errors, errors
