@@ -19,8 +19,9 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from cloob_jax import config_flag, plan_text, planning, topology, validation, writers
+from cloob_jax import config_flag, planning, validation, writers
 from cloob_jax.command_line import clear_errors, fail
+from cloob_jax.planning import text, topology
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file, such as configs/yfcc_rn50.py."
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
             config = planning.with_largest_batch(config, where, progress)
         plan = {"config": _title(sys.argv)} | planning.make(config, where, progress)
         progress.close()
-        print(plan_text.render(plan))
+        print(text.render(plan))
         if _JSON.value is not None:
             writers.write_json(Path(_JSON.value), plan)
 

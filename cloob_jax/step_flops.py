@@ -1,19 +1,23 @@
 """The FLOPs of a config's train step, whatever devices it is computed on."""
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cloob_jax import flops, program, sharding
 
 
-def executed(parts: program.Program, batch_size: int) -> int:
+def executed(parts: program.Program) -> int:
     """What the step computes, what it computes again included.
 
     That is `flops.count` of it: of all devices together.
     """
-    batch = abstract_batch(parts, batch_size)
-    return flops.count(parts.train_step, parts.abstract_state, batch)
+    return flops.count(parts.train_step, parts.abstract_state, parts.abstract_batch)
+
+
+def executed_passes(parts: program.Program) -> int:
+    """The same, times the passes through matrix units: see `flops.count_passes`."""
+    arguments = parts.abstract_state, parts.abstract_batch
+    return flops.count_passes(parts.train_step, *arguments)
 
 
 def model(config: ConfigDict) -> int:
@@ -26,22 +30,6 @@ def model(config: ConfigDict) -> int:
     plain.model.remat, plain.model.attention = "none", "xla"
     plain.objective.form = "plain"
     plain.mesh = {"data": 1, "fsdp": 1, "tensor": 1}
-    if "accumulate_steps" in plain:
-        plain.accumulate_steps = 1
+    plain.accumulate_steps = 1
     mesh = sharding.make_mesh(**plain.mesh, devices=jax.local_devices()[:1])
-    return executed(program.build(plain, mesh), config.batch_size)
-
-
-def abstract_batch(
-    parts: program.Program, batch_size: int
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, types and shardings of a global batch."""
-    size, length = parts.model.image_size, parts.model.context_length
-    return {
-        "image": jax.ShapeDtypeStruct(
-            (batch_size, size, size, 3), jnp.uint8, sharding=parts.batch_sharding
-        ),
-        "text": jax.ShapeDtypeStruct(
-            (batch_size, length), jnp.int32, sharding=parts.batch_sharding
-        ),
-    }
+    return executed(program.build(plain, mesh))

@@ -1,5 +1,7 @@
 """The count against published figures, formulas, and laws."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,6 +22,21 @@ def test_a_product_and_its_gradients():
     once = 2 * 3 * 5 * 7 * 11
     assert flops.count(loss, x, w) == once
     assert flops.count(jax.grad(loss, argnums=(0, 1)), x, w) == 3 * once
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "passes"),
+    [
+        (jnp.float32, "highest", 6),
+        (jnp.float32, "high", 3),
+        (jnp.float32, None, 1),
+        (jnp.bfloat16, "highest", 1),
+    ],
+)
+def test_products_of_float32_take_more_passes(dtype, precision, passes):
+    left, right = (jnp.zeros(shape, dtype) for shape in ((2, 3), (3, 5)))
+    product = functools.partial(jnp.matmul, precision=precision)
+    assert flops.count_passes(product, left, right) == passes * 2 * 2 * 3 * 5
 
 
 def test_taps_on_padding_are_not_counted():

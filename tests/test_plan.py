@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cloob_jax import compiler, flops, models, planning, topology
+from cloob_jax import flops, models, planning
 from cloob_jax.chips import CHIPS
 from cloob_jax.errors import UserError
+from cloob_jax.planning import compiler, topology
 
 _ROOT = Path(__file__).parent.parent
 _TINY = {
@@ -122,7 +123,7 @@ def test_what_does_not_fit_is_an_answer(cache, tmp_path):
 def test_the_chips_are_as_the_compiler_describes_them(name):
     code = """
 import sys
-from cloob_jax import aot, topology
+from cloob_jax.planning import aot, topology
 import jax
 where = topology.parse(sys.argv[1])
 devices = aot.devices(where)
@@ -168,6 +169,7 @@ def test_a_plan_that_is_stopped_stops_its_compiler(tmp_path):
 
 _CONFIG = {
     "batch_size": 512,
+    "accumulate_steps": 1,
     "total_steps": 100,
     "total_examples": None,
     "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
@@ -221,7 +223,7 @@ def test_mistakes_are_one_line_at_once(flags, message, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.batch_size=30", r"config\.batch_size=30 .*nearest.* is 28"),
+        ("--config.batch_size=30", r"config\.batch_size=30 .*nearest.* is 32"),
         ("--config.mesh.fsdp=3", "config.mesh: .*4 device"),
         ("--config.model.name=ViT-B", "unknown model"),
         ("--config.model.attention=cudnn", "attention=cudnn does not work here"),

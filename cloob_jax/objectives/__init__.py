@@ -51,7 +51,7 @@ FORMS = ("plain", "gather", "ring", "auto")
 _WITHOUT_THE_PAIR = ("cloob", "infoloob")
 
 # What `auto` accepts of one N x N matrix a device, and of the columns gathered on each.
-_PLAIN_BYTES = 2**24
+_PLAIN_BYTES = 2**22
 _GATHERED_BYTES = 2**28
 
 # A learned inv_tau stays within these bounds, as CLIP's (Radford et al. 2021, 2.5).

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cloob_jax import topology
 from cloob_jax.errors import UserError
+from cloob_jax.planning import topology
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from cloob_jax import compiler, roofline
-from cloob_jax.topology import Topology
+from cloob_jax.planning import compiler, roofline
+from cloob_jax.planning.topology import Topology
 from cloob_jax.writers import Progress
 
 _DAY = 24 * 3600
@@ -31,6 +31,7 @@ def make(config: Config, where: Topology, progress: Progress) -> Plan:
         "num_devices": where.num_devices,
         "chip": dataclasses.asdict(where.chip),
         "batch_size": config["batch_size"],
+        "accumulate_steps": config["accumulate_steps"],
         "num_pairs": num_pairs,
         **facts,
     }
@@ -106,6 +107,7 @@ def _smallest_batch(config: Config, where: Topology) -> int:
     parts = mesh["data"] * mesh["fsdp"]
     if mesh["tensor"] > 0:
         parts = where.num_devices // mesh["tensor"]
+    parts *= config["accumulate_steps"]
     return math.lcm(max(parts, 1), config["model"]["bn_groups"])
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from cloob_jax import roofline, topology
+from cloob_jax.planning import roofline, topology
 
 
 def facts(flops=0.0, hbm_bytes=0, received=0.0):
     moved = {"count": 1, "bytes": 1, "received_bytes": received}
     return {
-        "executed_flops": flops,
+        "executed_passes": flops,
         "model_flops": flops / 2,
         "hbm_bytes": hbm_bytes,
         "collectives": {"all-gather": moved},

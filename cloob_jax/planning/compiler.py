@@ -16,7 +16,7 @@ from typing import Any
 
 from cloob_jax import user_cache, writers
 from cloob_jax.errors import UserError
-from cloob_jax.topology import Topology
+from cloob_jax.planning.topology import Topology
 
 Facts = dict[str, Any]
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
@@ -60,7 +60,7 @@ def facts(
 
 
 def _identity(request: dict[str, Any]) -> str:
-    source = Path(__file__).parent
+    source = Path(__file__).parent.parent
     digests = [
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(source.rglob("*.py"))
@@ -84,7 +84,13 @@ def _compile(request: dict[str, Any], report: Callable[[float], None]) -> Facts:
     with tempfile.TemporaryDirectory(prefix="cloob_jax-plan-") as folder:
         asked, answer, noise = (Path(folder) / n for n in ("asked", "answer", "noise"))
         asked.write_text(json.dumps(request))
-        command = [sys.executable, "-m", "cloob_jax.aot", str(asked), str(answer)]
+        command = [
+            sys.executable,
+            "-m",
+            "cloob_jax.planning.aot",
+            str(asked),
+            str(answer),
+        ]
         began = time.monotonic()
         with noise.open("wb") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=stream)

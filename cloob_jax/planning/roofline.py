@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cloob_jax.topology import Topology
+from cloob_jax.planning.topology import Topology
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,8 @@ class Roofline:
     """A lower bound of a step's time, of which no program comes closer than its part.
 
     Attributes:
-      compute: seconds of all executed FLOPs at the chips' peak in bfloat16.
+      compute: seconds of all executed FLOPs at the chips' peak in bfloat16, six passes
+        for the objective's products of float32.
       memory: seconds of the traffic with HBM at its bandwidth.
       links: seconds of the collectives over all the links that a chip has.
       model_flops: of a step, of all chips.
@@ -48,7 +49,7 @@ def of_step(facts: Mapping[str, Any], topology: Topology) -> Roofline:
     received = sum(each["received_bytes"] for each in facts["collectives"].values())
     peak = chip.peak_flops * topology.num_chips
     return Roofline(
-        compute=facts["executed_flops"] / peak,
+        compute=facts["executed_passes"] / peak,
         memory=facts["hbm_bytes"] * chip.devices_per_chip / chip.hbm_bandwidth,
         links=received / topology.link_bandwidth if received else 0.0,
         model_flops=facts["model_flops"],

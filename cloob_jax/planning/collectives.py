@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 
-from cloob_jax.hlo import Instruction, Program
+from cloob_jax.planning.hlo import Instruction, Program
 
 KINDS = (
     "all-reduce",

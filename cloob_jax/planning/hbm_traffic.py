@@ -4,7 +4,7 @@ XLA's own `bytes accessed` takes the body of a loop once, and counts what the co
 keeps on the chip like what it fetches from memory. This count knows loops and places.
 """
 
-from cloob_jax.hlo import Array, Instruction, Program
+from cloob_jax.planning.hlo import Array, Instruction, Program
 
 # They name, group or wait for what others have moved, or call those who do.
 _MOVE_NOTHING = frozenset(

@@ -1,6 +1,6 @@
 """Compiles the train step for TPU chips that are not there, ahead of time.
 
-    python -m cloob_jax.aot REQUEST.json ANSWER.json
+    python -m cloob_jax.planning.aot REQUEST.json ANSWER.json
 
 `plan` starts it as a process of its own, so that what the compiler prints, holds and
 dies of stays there. It uses no accelerator: its own backend is the CPU.
@@ -28,9 +28,10 @@ import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
-from cloob_jax import collectives, hbm_traffic, hlo, program, sharding, step_flops  # noqa: E402
+from cloob_jax import program, sharding, step_flops  # noqa: E402
 from cloob_jax.errors import UserError  # noqa: E402
-from cloob_jax.topology import Topology, parse  # noqa: E402
+from cloob_jax.planning import collectives, hbm_traffic, hlo  # noqa: E402
+from cloob_jax.planning.topology import Topology, parse  # noqa: E402
 
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 # The two ways in which libtpu says it, as "needed, there is"; G is GiB.
@@ -59,8 +60,9 @@ def measure(config: ConfigDict, topology: Topology) -> dict[str, Any]:
     """What the compiler says of the train step of `config` on that slice.
 
     Returns:
-      `mesh` with its sizes and `num_parameters`; `model_flops` and `executed_flops` of
-      a step, of all devices together; whether it `fits`. If so, a device and step:
+      `mesh` with its sizes and `num_parameters`; `model_flops`, `executed_flops` and
+      `executed_passes` (those times the passes through matrix units) of a step, of all
+      devices together; whether it `fits`. If so, a device and step:
       `memory` (bytes), `hbm_bytes` (of traffic), `collectives` by kind and
       `unknown_collectives`; if not, what `out_of_memory` reads.
 
@@ -69,16 +71,17 @@ def measure(config: ConfigDict, topology: Topology) -> dict[str, Any]:
     """
     mesh = sharding.make_mesh(**config.mesh, devices=devices(topology))
     parts = program.build(config, mesh)
-    batch = step_flops.abstract_batch(parts, config.batch_size)
     step: Any = parts.train_step  # what jit makes has more to it than a call
-    lowered = step.lower(parts.abstract_state, batch)
+    lowered = step.lower(parts.abstract_state, parts.abstract_batch)
     facts: dict[str, Any] = {
         "mesh": dict(mesh.shape),
+        "objective_form": parts.objective_form,
         "num_parameters": sum(
             leaf.size for leaf in jax.tree.leaves(parts.abstract_state.params)
         ),
         "model_flops": step_flops.model(config),
-        "executed_flops": step_flops.executed(parts, config.batch_size),
+        "executed_flops": step_flops.executed(parts),
+        "executed_passes": step_flops.executed_passes(parts),
     }
     try:
         compiled = lowered.compile()

@@ -7,7 +7,7 @@ from cloob_jax.writers import table
 
 _GIB = 2**30
 _LIMITS = {
-    "compute": "executed FLOPs at the peak",
+    "compute": "executed passes at the peak",
     "memory": "traffic with HBM",
     "links": "collectives over all links",
 }
@@ -30,12 +30,15 @@ def _what(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     chips, devices, batch = plan["num_chips"], plan["num_devices"], plan["batch_size"]
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
     count = plan["num_parameters"] / 1e6
+    steps = plan["accumulate_steps"]
+    parts = f", in {steps} parts" if steps > 1 else ""
     return [
-        ("config", f"{plan['config']}: {plan['model']}, objective {plan['objective']}"),
+        ("config", f"{plan['config']}: {plan['model']}"),
+        ("objective", f"{plan['objective']} in the form {plan['objective_form']}"),
         ("slice", f"{plan['topology']}: {_count(chips, 'chip')}, mesh {mesh}"),
         ("devices", f"{devices:,}" + (", two a chip" if devices > chips else "")),
         ("parameters", f"{count:.1f} million"),
-        ("batch", f"{batch:,} pairs, {batch / chips:,.6g} a chip"),
+        ("batch", f"{batch:,} pairs, {batch / chips:,.6g} a chip{parts}"),
     ]
 
 
@@ -58,9 +61,11 @@ def _memory(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _flops(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     model, executed = plan["model_flops"], plan["executed_flops"]
     again = executed / model - 1
+    more = plan["executed_passes"] / executed - 1
     return [
         ("FLOPs a step", f"{_tera(model)} T by the model"),
         ("", f"{_tera(executed)} T executed ({again:+.1%})"),
+        ("", f"{more:+.1%} in passes, as float32 takes six"),
     ]
 
 

@@ -8,8 +8,9 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from cloob_jax import collectives, hlo, sharding
-from cloob_jax.collectives import Collective
+from cloob_jax import sharding
+from cloob_jax.planning import collectives, hlo
+from cloob_jax.planning.collectives import Collective
 
 _ROWS, _COLUMNS = 16, 8  # on each device, float32
 _BYTES = 4 * _ROWS * _COLUMNS

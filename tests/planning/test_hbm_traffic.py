@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cloob_jax import hbm_traffic, hlo
+from cloob_jax.planning import hbm_traffic, hlo
 
 _WHOLE = 12 * 64 * 8 * 4  # f32[12,64,8]
 _LAYER = _WHOLE // 12
