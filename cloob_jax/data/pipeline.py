@@ -1,7 +1,7 @@
 """From a source to batches, through Grain: shuffled, decoded, cropped, tokenised.
 
-    records -> order.shuffled -> LoadPair (decode, crop, tokenise) -> this host's part
-            -> batches of uint8 images and int32 tokens
+    records -> order.shuffled -> LoadPair (decode, crop, tokenise) -> this process's
+            rows -> batches of uint8 images and int32 tokens
 
 A batch also says which records it holds and which were bad, as plain numbers: these
 cross process borders cheaply, and the names are looked up where they are needed.
@@ -101,30 +101,24 @@ def train_batches(
     seed: int,
     num_workers: int = 0,
     num_threads: int = 2,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
-    """This process's part of each global batch, for ever, from `examples_seen` on.
+    """This process's rows of each global batch, for ever, from `examples_seen` on.
 
     Args:
       load: makes an example of a record number.
-      batch_size: examples of a global batch; `process_count` must divide it.
+      batch_size: examples of a global batch.
       examples_seen: where in the stream to start.
       seed: of the order and of the crops.
       num_workers: worker processes; 0 decodes in threads of this process, which is
         as fast on two or three cores and starts at once.
       num_threads: threads in each worker, or in this process if there is none.
-      process_index: which of the hosts this is.
-      process_count: how many hosts share the stream.
+      rows: of the global batch, ascending; see `local_rows`. None: all.
     """
-    dataset = order.shuffled(len(load.source), seed).random_map(load)
-    # Sliced after the random map, which is keyed on the position: before it, every host
-    # would draw the same crops. Each host takes a run of every batch, so that together
-    # they are the batch of a single host, row by row.
-    parts = dataset[examples_seen:].batch(
-        batch_size // process_count, drop_remainder=True
-    )
-    batches = parts[process_index::process_count]
+    dataset = order.shuffled(len(load.source), seed).random_map(load)[examples_seen:]
+    if rows is not None:
+        dataset = _Rows(dataset, batch_size, rows)
+    batches = dataset.batch(batch_size if rows is None else len(rows))
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     )
@@ -137,6 +131,38 @@ def train_batches(
         )
         iterable = iterable.mp_prefetch(options, worker_init_fn=_follow_trainer)
     return iter(iterable)
+
+
+class _Rows(grain.MapDataset):
+    """Some rows of every batch, as the processes together feed it.
+
+    It comes after the random map, which is keyed on the position in the stream: before
+    it, all processes would draw the same crops.
+    """
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: np.ndarray):
+        super().__init__(parent)
+        self._batch_size, self._rows = batch_size, rows
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, number = divmod(index, len(self._rows))
+        return self._parent[batch * self._batch_size + int(self._rows[number])]
+
+
+def local_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, ascending.
+
+    Processes that split the batch hold different ones, those that split a layer the
+    same; which are whose, the mesh alone decides.
+    """
+    places = sharding.addressable_devices_indices_map((batch_size,)).values()
+    held = [range(batch_size)[place[0]] for place in places if place is not None]
+    return np.unique(np.concatenate(held))
 
 
 def _follow_trainer(worker_index: int, worker_count: int) -> None:
@@ -196,24 +222,36 @@ def load_labelled(
 
 
 def place_on_mesh(
-    batches: grain.DatasetIterator, sharding: NamedSharding, ahead: int = 2
+    batches: grain.DatasetIterator,
+    sharding: NamedSharding,
+    batch_size: int,
+    ahead: int = 2,
 ) -> Generator[tuple[HostBatch, dict[str, jax.Array]], None, None]:
     """Pairs each host batch with its images and texts on the mesh, some steps ahead.
 
     Closing it closes `batches`, and with them their threads and processes.
 
     Args:
-      batches: this process's parts.
+      batches: this process's rows, as `local_rows` counts them.
       sharding: of the global batch.
+      batch_size: of the global batch.
       ahead: batches whose transfer is under way while earlier ones are used.
     """
     queue: collections.deque = collections.deque()
+    rows = local_rows(sharding, batch_size)
+
+    def place(local: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            first, end, _ = index[0].indices(batch_size)
+            start = np.searchsorted(rows, first)
+            return local[start : start + end - first]
+
+        shape = (batch_size, *local.shape[1:])
+        return jax.make_array_from_callback(shape, sharding, part)
+
     try:
         for host in batches:
-            arrays = {
-                name: jax.make_array_from_process_local_data(sharding, host[name])
-                for name in ("image", "text")
-            }
+            arrays = {name: place(host[name]) for name in ("image", "text")}
             queue.append((host, arrays))
             if len(queue) > ahead:
                 yield queue.popleft()
