@@ -51,13 +51,15 @@ def main(arguments: list[str]) -> None:
     stays = f"what was saved in {workdir} before stays"
     with clear_errors(stays):
         # After the flags, so that --help and a wrong flag answer at once.
-        from cloob_jax import distributed, train
+        from cloob_jax import distributed
 
         timeout = _JOIN_SECONDS.value
         place = distributed.find_place(
             _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
         )
         with distributed.joined(place, timeout, stays) as group:
+            from cloob_jax import train
+
             train.train_and_evaluate(_CONFIG.value, workdir, group)
 
 
