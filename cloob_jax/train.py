@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cloob_jax import run_directory, writers
@@ -130,7 +131,7 @@ def _exchange(run: Run, batch: pipeline.HostBatch, examples_seen: int) -> bool:
     bad = batch["bad"][batch["bad"] >= 0].tolist()
     stop, all_bad = run.group.reduce((run.stop.requested, bad), combine)
     if run.bad is not None:
-        run.bad.check(all_bad, examples_seen)
+        run.bad.check(np.array(all_bad, np.int64), examples_seen)
     return stop
 
 

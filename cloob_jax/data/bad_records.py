@@ -1,8 +1,9 @@
 """The list of records that could not be used, and the point at which a run gives up."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from cloob_jax import writers
 from cloob_jax.data.pipeline import LoadPair
@@ -60,19 +61,20 @@ class BadRecords:
     def __len__(self) -> int:
         return self._num_faults + len(self._met)
 
-    def check(self, bad: Iterable[int], examples_seen: int) -> None:
+    def check(self, bad: np.ndarray, examples_seen: int) -> None:
         """Lists what a batch had to replace.
 
         Args:
-          bad: record numbers.
+          bad: record numbers, -1 for none.
           examples_seen: so far, this batch included.
 
         Raises:
           UserError: more than the allowed share is bad.
         """
-        for record in sorted(set(bad) - self._met):
-            self._met.add(record)
-            self._list(record, examples_seen)
+        for record in np.unique(bad[bad >= 0]).tolist():
+            if record not in self._met:
+                self._met.add(record)
+                self._list(record, examples_seen)
         total = len(self._load.source)
         seen = max(min(examples_seen, total), min(_ENOUGH, total))
         if len(self._met) > self._max_fraction * seen:

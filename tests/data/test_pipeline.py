@@ -3,8 +3,10 @@
 import io
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from test_tars import pairs, write_tar
 
@@ -94,17 +96,33 @@ def test_workers_do_not_change_the_order(load):
     assert_equal(take(load, 6, num_workers=2), take(load, 6))
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_one_stream(load, hosts):
-    parts = [
-        take(load, 6, process_index=index, process_count=hosts)
-        for index in range(hosts)
-    ]
-    for step, whole in enumerate(take(load, 6)):
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2, 3, 6, 7], [7]], ids=str)
+def test_processes_share_one_stream(load, rows):
+    for part, whole in zip(
+        take(load, 12, rows=np.array(rows), examples_seen=8),
+        take(load, 12, examples_seen=8),
+        strict=True,
+    ):
         for name in whole:
-            # One after the other they have the batch of a single host, row by row.
-            together = np.concatenate([part[step][name] for part in parts])
-            np.testing.assert_array_equal(together, whole[name])
+            np.testing.assert_array_equal(part[name], whole[name][rows])
+
+
+def test_each_process_places_its_own_rows(load):
+    devices = np.array(jax.devices()).reshape(2, 4)
+    for mesh, held in (
+        (Mesh(devices, ("b", "t")), range(8)),
+        (Mesh(devices[:1].reshape(4, 1), ("b", "t")), range(8)),
+    ):
+        sharding = NamedSharding(mesh, PartitionSpec("b"))
+        np.testing.assert_array_equal(pipeline.local_rows(sharding, _BATCH), held)
+        batches = pipeline.train_batches(
+            load, batch_size=_BATCH, examples_seen=0, seed=0, rows=np.arange(8)
+        )
+        feed = pipeline.place_on_mesh(batches, sharding, _BATCH)
+        host, arrays = next(feed)
+        feed.close()
+        assert arrays["text"].sharding == sharding
+        np.testing.assert_array_equal(arrays["image"], host["image"])
 
 
 def test_seeds_do_not_share_an_epoch(load):
