@@ -12,6 +12,7 @@ from cloob_jax import evaluators, program, resume, run_directory, sharding, writ
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import pipeline, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
+from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.state import TrainState
@@ -65,6 +66,11 @@ def set_up(
     Raises:
       UserError: whatever the user can mend.
     """
+    if jax.process_count() != group.size:
+        raise UserError(
+            f"JAX sees {jax.process_count()} processes, but they were not joined; give "
+            "--coordinator_address, --num_processes and --process_id to each"
+        )
     plain = resume.plain(config)
     group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
     parts = program.build(config, sharding.make_mesh(**config.mesh))

@@ -14,7 +14,7 @@ from cloob_jax import writers
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 
-_VISIBLE_SECONDS = 20.0  # until a file of process 0 is seen by the others
+_VISIBLE_SECONDS = 10.0  # until a file of process 0 is seen by the others
 
 
 @contextlib.contextmanager

@@ -60,4 +60,6 @@ def test_every_room_has_a_test():
     # (dual_encoder), what program and inference are made of.
     elsewhere |= {"published", "openai", "open_clip", "huggingface", "restricted"}
     elsewhere |= {"command_line", "cloob_training", "embedding", "table"}
+    # How processes meet (process_group), what a run is set up with (train, main).
+    elsewhere |= {"rendezvous", "run"}
     assert sorted(rooms - tested - elsewhere) == []

@@ -43,3 +43,19 @@ def test_a_file_and_a_bucket_are_refused(tmp_path):
     with pytest.raises(UserError, match="gs:.*only local paths"):
         with held(type(tmp_path)("gs://bucket/run"), ProcessGroup()):
             pass
+
+
+def test_a_folder_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):
+    class Second(ProcessGroup):
+        """The second of two processes, whose leader writes elsewhere."""
+
+        def __init__(self):
+            self.index, self.size, self.is_leader = 1, 2, False
+
+        def reduce(self, value, combine):
+            return "leader's"
+
+    monkeypatch.setattr("cloob_jax.run_directory._VISIBLE_SECONDS", 0.0)
+    with pytest.raises(UserError, match="run: not the folder that process 0 writes"):
+        with held(tmp_path / "run", Second()):
+            pass
