@@ -145,7 +145,8 @@ class ProcessGroup:
         ours = values[0]
         for index, theirs in enumerate(values):
             names = sorted(ours.keys() | theirs.keys())
-            differing = [n for n in names if theirs.get(n) != ours.get(n)]
+            # As text, in which a NaN is like another.
+            differing = [n for n in names if str(theirs.get(n)) != str(ours.get(n))]
             if differing:
                 name, rest = differing[0], len(differing) - 1
                 more = f" (and {rest} more)" if rest else ""

@@ -67,7 +67,7 @@ class Connection:
         messages = []
         for line in lines:
             # A process that is interrupted while it sends leaves half a line.
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, TypeError):
                 kind, content = json.loads(line)
                 messages.append((kind, content))
         return messages
@@ -96,11 +96,10 @@ def lead(
         with _open_door(address) as door:
             waiting = _Waiting(timeout)
             while len(hosts) < size:
-                missing = [str(i) for i in range(size) if i not in hosts]
-                waiting.go_on(
-                    f"process {', '.join(missing)} of {size} at {_text(address)}",
-                    _ADVICE,
-                )
+                missing = [str(index) for index in range(size) if index not in hosts]
+                more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+                names = ", ".join(missing[:5]) + more
+                waiting.go_on(f"process {names} of {size} at {_text(address)}", _ADVICE)
                 with contextlib.suppress(TimeoutError):
                     _let_in(Connection(door.accept()[0]), size, hosts, connections)
     except UserError as error:
@@ -166,8 +165,14 @@ class _Waiting:
 
 
 def _open_door(address: tuple[str, int]) -> socket.socket:
+    both = socket.has_dualstack_ipv6()
     try:
-        door = socket.create_server(("", address[1]), backlog=socket.SOMAXCONN)
+        door = socket.create_server(
+            ("", address[1]),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            backlog=socket.SOMAXCONN,
+            dualstack_ipv6=both,
+        )
     except OSError as error:
         raise UserError(
             f"--coordinator_address={_text(address)}: process 0 cannot open this port: "
@@ -189,16 +194,14 @@ def _let_in(
       UserError: it counts the processes otherwise.
     """
     connection.stream.settimeout(_PATIENCE_SECONDS)
-    for kind, content in connection.receive() or []:
-        if kind == _HELLO:
-            index, their_size, host = content
-            break
-    else:
-        connection.stream.close()
-        return
-    connection.stream.settimeout(SILENCE_SECONDS)
+    match connection.receive():
+        case [(str(kind), [int(index), int(their_size), str(host)])] if kind == _HELLO:
+            connection.stream.settimeout(SILENCE_SECONDS)
+        case _:
+            connection.stream.close()
+            return
     name, problem = f"process {index} ({host})", ""
-    if their_size != size:
+    if their_size != size or not 0 <= index < size:
         problem = f"--num_processes is {their_size} in {name}, and {size} here"
     elif index in connections and _is_open(connections[index]):
         problem = f"--process_id={index} was given twice, on {host} and {hosts[index]}"
