@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
@@ -149,10 +151,11 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def _initialize(place: Place, group: ProcessGroup) -> None:
     """Starts JAX on a port that process 0 has found free."""
     port = group.share(_free_port() if group.is_leader else None)
-    host = place.address[0]
+    if not group.is_leader:
+        near_port = _lead_to(place.address[0], port)
     try:
         jax.distributed.initialize(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            f"127.0.0.1:{port if group.is_leader else near_port}",
             place.num_processes,
             place.process_id,
             place.local_device_ids,
@@ -170,3 +173,36 @@ def _initialize(place: Place, group: ProcessGroup) -> None:
 def _free_port() -> int:
     with socket.create_server(("", 0)) as probe:
         return probe.getsockname()[1]
+
+
+def _lead_to(host: str, port: int) -> int:
+    """A port of this machine that leads to process 0's, and outlives it.
+
+    A process whose connection to JAX's coordinator breaks is aborted by JAX that
+    instant, with a page of log, often before it could say in one line what happened.
+    """
+    door = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            near, _ = door.accept()
+            far = None
+            while far is None:
+                try:
+                    far = socket.create_connection((host, port))
+                except OSError:  # it is being opened
+                    time.sleep(0.05)
+            for stream in (near, far):
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return door.getsockname()[1]
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while content := source.recv(1 << 16):
+            sink.sendall(content)
+    # The sink stays open, which is the point.

@@ -118,8 +118,6 @@ class ProcessGroup:
             yield
         except BaseException as error:
             if self.size > 1:
-                # It may follow from a death that the watch is about to name.
-                time.sleep(2 * BEAT_SECONDS)
                 self._tell_error(error)
             raise
 
@@ -203,6 +201,9 @@ class ProcessGroup:
 
     def _tell_error(self, error: BaseException) -> tuple[str, int]:
         """Tells the others what happens here; returns this process's own last words."""
+        if self._last_words is None:
+            # It may follow from a death, which the watch will then have named.
+            time.sleep(2 * BEAT_SECONDS)
         line, status = command_line.last_words(error, self._stays)
         if status == 1:  # a mistake of ours, where the one line says too little
             traceback.print_exception(error)
