@@ -60,6 +60,10 @@ class Checkpoints:
         """The step of the latest complete checkpoint."""
         return self._manager.latest_step()
 
+    def is_saving(self) -> bool:
+        """Whether a save is under way; from any thread."""
+        return self._manager.is_saving_in_progress()
+
     def can_go_on(self, step: int) -> bool:
         """Whether `step` is of a run, and not weights alone (`save_weights`)."""
         return (self._directory / str(step) / "train").is_dir()

@@ -12,10 +12,34 @@ from cloob_jax.errors import UserError
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the command with one line."""
+    say(message)
+    sys.exit(status)
+
+
+def say(message: str) -> None:
+    """Prints the one line that a command ends with."""
     # Names in files may hold anything, escape sequences of terminals included.
     words = "".join(c if c.isprintable() else " " for c in message).split()
-    print(f"cloob_jax: {' '.join(words)}", file=sys.stderr)
-    sys.exit(status)
+    print(f"cloob_jax: {' '.join(words)}", file=sys.stderr, flush=True)
+
+
+def last_words(error: BaseException, stays: str) -> tuple[str, int]:
+    """The line and the exit status that stand for an exception.
+
+    Args:
+      error: what the user can mend, or anything else.
+      stays: what is not lost, for errors that come in the middle of the work.
+    """
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted; {stays}", 130
+    if isinstance(error, OSError):  # a full disk, a file that went away, a lost mount
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error) or type(error).__name__
+        return f"{where}{reason}; {stays}", 2
+    first, *_ = [*str(error).splitlines(), ""]
+    return f"{type(error).__name__}: {first}; {stays}", 1
 
 
 @contextlib.contextmanager
@@ -23,18 +47,12 @@ def clear_errors(stays: str) -> Iterator[None]:
     """Turns what the user can mend into one line, whatever raises it.
 
     Args:
-      stays: what is not lost, for errors that come in the middle of the work.
+      stays: see `last_words`.
     """
     try:
         yield
-    except UserError as error:
-        fail(str(error))
-    except OSError as error:  # a full disk, a file that went away, a lost mount
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error) or type(error).__name__
-        fail(f"{where}{reason}; {stays}")
-    except KeyboardInterrupt:
-        fail(f"interrupted; {stays}", 130)
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        fail(*last_words(error, stays))
 
 
 @contextlib.contextmanager

@@ -25,13 +25,19 @@ class Stop:
     and `make` pass on what the terminal has sent to the whole group already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
+        """Prepares to watch.
+
+        Args:
+          agree: whether any process of the run says yes, so that all do the same.
+        """
+        self._agree = agree
         self._since: float | None = None
         self._previous: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to stop."""
+        """Whether this process was asked to stop."""
         return self._since is not None
 
     def __enter__(self) -> "Stop":
@@ -45,10 +51,10 @@ class Stop:
     def interrupts(
         self, function: Callable[[_Input], _Output]
     ) -> Callable[[_Input], _Output]:
-        """`function`, raising `Interrupted` instead once stopping is wished for."""
+        """`function`, raising `Interrupted` once any process was asked to stop."""
 
         def checked(value: _Input) -> _Output:
-            if self.requested:
+            if self._agree(self.requested):
                 raise Interrupted
             return function(value)
 

@@ -4,6 +4,8 @@
                              [--config.batch_size=4096 ...]
 
 Goes on by itself from what is in the run directory (default: runs/NAME_OF_THE_CONFIG).
+Several processes train together where JAX knows the cluster (Cloud TPU, GKE, SLURM,
+Open MPI), or with --coordinator_address, --num_processes and --process_id.
 """
 
 import sys
@@ -21,6 +23,18 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run directory; default: runs/NAME_OF_THE_CONFIG."
 )
+_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where all processes meet."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes train together."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of the processes this is, from 0."
+)
+_JOIN_SECONDS = flags.DEFINE_float(
+    "join_seconds", 120.0, "How long the processes wait for each other.", 0.0
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -31,11 +45,19 @@ def main(arguments: list[str]) -> None:
     # their tracebacks the one line that says it: what fails is raised as well.
     logging.set_verbosity(logging.FATAL)
     workdir = Path(_WORKDIR.value or Path("runs") / _run_name(sys.argv))
-    with clear_errors(f"what was saved in {workdir} before stays"):
+    stays = f"what was saved in {workdir} before stays"
+    with clear_errors(stays):
         # After the flags, so that --help and a wrong flag answer at once.
-        from cloob_jax import train
+        from cloob_jax import distributed
 
-        train.train_and_evaluate(_CONFIG.value, workdir)
+        timeout = _JOIN_SECONDS.value
+        place = distributed.find_place(
+            _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
+        )
+        with distributed.joined(place, timeout, stays) as group:
+            from cloob_jax import train
+
+            train.train_and_evaluate(_CONFIG.value, workdir, group)
 
 
 def _run_name(arguments: list[str]) -> str:

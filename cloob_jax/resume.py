@@ -79,7 +79,7 @@ def differences(
     saved: dict[str, Any], current: dict[str, Any]
 ) -> list[tuple[str, Any, Any]]:
     """`(field, saved value, current value)` where the state depends on the field."""
-    before, now = _flat(saved), _flat(current)
+    before, now = flat(saved), flat(current)
     return [
         (field, before.get(field), now.get(field))
         for field in sorted(before.keys() | now.keys())
@@ -93,11 +93,12 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a plain config by their whole names, `optim.b1`."""
+    fields: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            fields |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            fields[prefix + name] = value
+    return fields

@@ -63,10 +63,11 @@ class MetricsWriter:
 class Log:
     """Lines on standard error and in `log.txt`, and a progress line on a terminal."""
 
-    def __init__(self, workdir: Path):
-        """Appends to `workdir/log.txt`."""
-        self._file = (workdir / "log.txt").open("a", encoding="utf-8")
-        self._stream = sys.stderr
+    def __init__(self, workdir: Path | None):
+        """Appends to `workdir/log.txt`; None: says nothing anywhere."""
+        path = Path(os.devnull) if workdir is None else workdir / "log.txt"
+        self._file = path.open("a", encoding="utf-8")
+        self._stream = sys.stderr if workdir is not None else self._file
         self._live = self._stream.isatty()
 
     def line(self, text: str) -> None:

@@ -64,4 +64,6 @@ def test_every_room_has_a_test():
     # What plan is made of, the flag (main), the text of programs (collectives).
     elsewhere |= {"text", "compiler", "aot", "step_flops", "pairwise"}
     elsewhere |= {"config_flag", "hlo", "user_cache"}
+    # How processes meet (process_group), what a run is set up with (train, main).
+    elsewhere |= {"rendezvous", "run"}
     assert sorted(rooms - tested - elsewhere) == []

@@ -1,4 +1,4 @@
-"""The run directory is held by one process, and what is none is refused."""
+"""The run directory is held by one run, and what is none is refused."""
 
 import subprocess
 import sys
@@ -6,29 +6,31 @@ import sys
 import pytest
 
 from cloob_jax.errors import UserError
+from cloob_jax.process_group import ProcessGroup
 from cloob_jax.run_directory import held
 
 _HOLD = """
-import sys, pathlib, cloob_jax.run_directory
-with cloob_jax.run_directory.held(pathlib.Path(sys.argv[1])):
+import sys, pathlib
+from cloob_jax import process_group, run_directory
+with run_directory.held(pathlib.Path(sys.argv[1]), process_group.ProcessGroup()):
     print(1, flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
+def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
     first = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path / "run")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert first.stdout.readline() == b"1\n"
-    with pytest.raises(UserError, match="run: another process is training in it"):
-        with held(tmp_path / "run"):
+    with pytest.raises(UserError, match="run: another run is training in it"):
+        with held(tmp_path / "run", ProcessGroup()):
             pass
     first.kill()
     first.communicate()
-    with held(tmp_path / "run"):
+    with held(tmp_path / "run", ProcessGroup()):
         pass
 
 
@@ -36,8 +38,24 @@ def test_a_file_and_a_bucket_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="give a folder that can be written"):
-            with held(workdir):
+            with held(workdir, ProcessGroup()):
                 pass
     with pytest.raises(UserError, match="gs:.*only local paths"):
-        with held(type(tmp_path)("gs://bucket/run")):
+        with held(type(tmp_path)("gs://bucket/run"), ProcessGroup()):
+            pass
+
+
+def test_a_folder_that_processes_do_not_share_is_refused(tmp_path, monkeypatch):
+    class Second(ProcessGroup):
+        """The second of two processes, whose leader writes elsewhere."""
+
+        def __init__(self):
+            self.index, self.size, self.is_leader = 1, 2, False
+
+        def reduce(self, value, combine):
+            return "leader's"
+
+    monkeypatch.setattr("cloob_jax.run_directory._VISIBLE_SECONDS", 0.0)
+    with pytest.raises(UserError, match="run: not the folder that process 0 writes"):
+        with held(tmp_path / "run", Second()):
             pass

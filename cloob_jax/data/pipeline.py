@@ -1,7 +1,7 @@
 """From a source to batches, through Grain: shuffled, decoded, cropped, tokenised.
 
-    records -> order.shuffled -> LoadPair (decode, crop, tokenise) -> this host's part
-            -> batches of uint8 images and int32 tokens
+    records -> order.shuffled -> LoadPair (decode, crop, tokenise) -> this process's
+            rows -> batches of uint8 images and int32 tokens
 
 A batch also says which records it holds and which were bad, as plain numbers: these
 cross process borders cheaply, and the names are looked up where they are needed.
@@ -9,6 +9,7 @@ cross process borders cheaply, and the names are looked up where they are needed
 
 import collections
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -21,7 +22,6 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import NamedSharding
 
 from cloob_jax.data import augment, order
 from cloob_jax.data.labelled import LabelledSet
@@ -101,35 +101,24 @@ def train_batches(
     seed: int,
     num_workers: int = 0,
     num_threads: int = 2,
-    process_index: int = 0,
-    process_count: int = 1,
-    accumulate_steps: int = 1,
+    rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
-    """This process's part of each global batch, for ever, from `examples_seen` on.
+    """This process's rows of each global batch, for ever, from `examples_seen` on.
 
     Args:
       load: makes an example of a record number.
-      batch_size: examples of a global batch; `process_count` must divide it.
+      batch_size: examples of a global batch.
       examples_seen: where in the stream to start.
       seed: of the order and of the crops.
       num_workers: worker processes; 0 decodes in threads of this process, which is
         as fast on two or three cores and starts at once.
       num_threads: threads in each worker, or in this process if there is none.
-      process_index: which of the hosts this is.
-      process_count: how many hosts share the stream.
-      accumulate_steps: parts of a batch, a; with more than one, arrays have a leading
-        axis of them: `image` is `[a, b, h, w, 3]`.
+      rows: of the global batch, ascending; see `local_rows`. None: all.
     """
-    dataset = order.shuffled(len(load.source), seed).random_map(load)
-    # Sliced after the random map, which is keyed on the position: before it, every host
-    # would draw the same crops. Each host takes a run of every part of a batch, so that
-    # together they are the part of a single host, row by row.
-    runs = dataset[examples_seen:].batch(
-        batch_size // accumulate_steps // process_count, drop_remainder=True
-    )
-    batches = runs[process_index::process_count]
-    if accumulate_steps > 1:
-        batches = batches.batch(accumulate_steps, drop_remainder=True)
+    dataset = order.shuffled(len(load.source), seed).random_map(load)[examples_seen:]
+    if rows is not None:
+        dataset = _Rows(dataset, batch_size, rows)
+    batches = dataset.batch(batch_size if rows is None else len(rows))
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     )
@@ -142,6 +131,47 @@ def train_batches(
         )
         iterable = iterable.mp_prefetch(options, worker_init_fn=_follow_trainer)
     return iter(iterable)
+
+
+class _Rows(grain.MapDataset):
+    """Some rows of every batch, as the processes together feed it.
+
+    It comes after the random map, which is keyed on the position in the stream: before
+    it, all processes would draw the same crops.
+    """
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: np.ndarray):
+        super().__init__(parent)
+        self._batch_size, self._rows = batch_size, rows
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, number = divmod(index, len(self._rows))
+        return self._parent[batch * self._batch_size + int(self._rows[number])]
+
+
+def local_rows(batch: jax.ShapeDtypeStruct) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, ascending.
+
+    Processes that split the batch hold different ones, those that split a layer the
+    same; which are whose, the mesh alone decides.
+
+    Args:
+      batch: of texts `[b, l]` or, in parts, `[a, b/a, l]`, whose rows are counted
+        through; with its sharding.
+    """
+    numbers = _numbers(batch)
+    places = batch.sharding.addressable_devices_indices_map(batch.shape).values()
+    return np.unique([numbers[place[: numbers.ndim]] for place in places])
+
+
+def _numbers(texts: jax.ShapeDtypeStruct) -> np.ndarray:
+    rows = texts.shape[:-1]
+    return np.arange(math.prod(rows)).reshape(rows)
 
 
 def _follow_trainer(worker_index: int, worker_count: int) -> None:
@@ -201,23 +231,37 @@ def load_labelled(
 
 
 def place_on_mesh(
-    batches: grain.DatasetIterator, sharding: NamedSharding, ahead: int = 2
+    batches: grain.DatasetIterator,
+    abstract_batch: dict[str, jax.ShapeDtypeStruct],
+    ahead: int = 2,
 ) -> Generator[tuple[HostBatch, dict[str, jax.Array]], None, None]:
     """Pairs each host batch with its images and texts on the mesh, some steps ahead.
 
     Closing it closes `batches`, and with them their threads and processes.
 
     Args:
-      batches: this process's parts.
-      sharding: of the global batch.
+      batches: this process's rows, as `local_rows` counts them.
+      abstract_batch: shapes and shardings of the global `image` and `text`.
       ahead: batches whose transfer is under way while earlier ones are used.
     """
     queue: collections.deque = collections.deque()
+    texts = abstract_batch["text"]
+    rows, numbers = local_rows(texts), _numbers(texts)
+
+    def place(leaf: jax.ShapeDtypeStruct, local: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            where = np.searchsorted(rows, numbers[index[: numbers.ndim]])
+            first, last = where.flat[0], where.flat[-1]
+            if last - first + 1 == where.size:  # a run, which need not be copied
+                return local[first : last + 1].reshape(*where.shape, *local.shape[1:])
+            return local[where]
+
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, part)
+
     try:
         for host in batches:
             arrays = {
-                name: jax.make_array_from_process_local_data(sharding, host[name])
-                for name in ("image", "text")
+                name: place(abstract_batch[name], host[name]) for name in abstract_batch
             }
             queue.append((host, arrays))
             if len(queue) > ahead:

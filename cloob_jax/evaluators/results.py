@@ -18,7 +18,7 @@ def run_all(
     embed_images: Embed,
     embed_texts: Embed,
     *,
-    directory: Path,
+    directory: Path | None,
     model: str,
     pretrained: str,
 ) -> Results:
@@ -28,7 +28,7 @@ def run_all(
       evaluators: by the name of their data set.
       embed_images: images to unit vectors.
       embed_texts: tokens to unit vectors.
-      directory: such as `eval/STEP`.
+      directory: such as `eval/STEP`; None: nothing is written.
       model: name of the architecture.
       pretrained: what distinguishes these weights, such as the run and the step.
 
@@ -38,6 +38,8 @@ def run_all(
     results: Results = {}
     for name, evaluator in evaluators.items():
         results[name] = dict(evaluator.run(embed_images, embed_texts))
+        if directory is None:
+            continue
         task, weights = evaluator.task, pretrained.replace("/", "-")
         writers.write_json(
             directory / f"benchmark_{name}_{weights}_{model}_en_{task}.json",

@@ -3,8 +3,10 @@
 import io
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from test_tars import pairs, write_tar
 
@@ -94,35 +96,49 @@ def test_workers_do_not_change_the_order(load):
     assert_equal(take(load, 6, num_workers=2), take(load, 6))
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_one_stream(load, hosts):
-    parts = [
-        take(load, 6, process_index=index, process_count=hosts)
-        for index in range(hosts)
-    ]
-    for step, whole in enumerate(take(load, 6)):
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2, 3, 6, 7], [7]], ids=str)
+def test_processes_share_one_stream(load, rows):
+    for part, whole in zip(
+        take(load, 12, rows=np.array(rows), examples_seen=8),
+        take(load, 12, examples_seen=8),
+        strict=True,
+    ):
         for name in whole:
-            # One after the other they have the batch of a single host, row by row.
-            together = np.concatenate([part[step][name] for part in parts])
-            np.testing.assert_array_equal(together, whole[name])
+            np.testing.assert_array_equal(part[name], whole[name][rows])
 
 
-@pytest.mark.parametrize("hosts", [1, 2])
-def test_parts_of_a_batch_are_its_runs(load, hosts):
-    shares = [
-        take(load, 3, accumulate_steps=2, process_index=host, process_count=hosts)
-        for host in range(hosts)
-    ]
-    together = [
-        {
-            name: np.concatenate([share[name] for share in parts], axis=1).reshape(
-                _BATCH, *parts[0][name].shape[2:]
-            )
-            for name in parts[0]
-        }
-        for parts in zip(*shares, strict=True)
-    ]
-    assert_equal(together, take(load, 3))
+def abstract_batch(mesh, *rows):
+    spec = PartitionSpec(*[None] * (len(rows) - 1), "b")
+    return {
+        name: jax.ShapeDtypeStruct(
+            (*rows, *shape), dtype, sharding=NamedSharding(mesh, spec)
+        )
+        for name, shape, dtype in (
+            ("image", (16, 16, 3), np.uint8),
+            ("text", (16,), np.int32),
+        )
+    }
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (4, 1), (4, 2)])
+@pytest.mark.parametrize("rows", [(_BATCH,), (2, _BATCH // 2)])
+def test_each_device_holds_its_rows(load, shape, rows):
+    devices = np.array(jax.devices()[: np.prod(shape)]).reshape(shape)
+    batch = abstract_batch(Mesh(devices, ("b", "t")), *rows)
+    held = pipeline.local_rows(batch["text"])
+    np.testing.assert_array_equal(held, range(_BATCH))
+    batches = pipeline.train_batches(
+        load, batch_size=_BATCH, examples_seen=0, seed=0, rows=held
+    )
+    feed = pipeline.place_on_mesh(batches, batch)
+    host, arrays = next(feed)
+    feed.close()
+    for name, leaf in batch.items():
+        assert arrays[name].sharding == leaf.sharding
+        whole = host[name].reshape(leaf.shape)
+        np.testing.assert_array_equal(arrays[name], whole)
+        for shard in arrays[name].addressable_shards:
+            np.testing.assert_array_equal(shard.data, whole[shard.index])
 
 
 def test_seeds_do_not_share_an_epoch(load):

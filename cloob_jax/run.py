@@ -1,0 +1,176 @@
+"""A run: all that stays the same throughout it, and how that is set up."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
+from cloob_jax.checkpoint import Checkpoints
+from cloob_jax.data import pipeline, shapes, sources
+from cloob_jax.data.bad_records import BadRecords
+from cloob_jax.errors import UserError
+from cloob_jax.interruption import Stop
+from cloob_jax.process_group import ProcessGroup
+from cloob_jax.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same throughout a run.
+
+    `metrics` and `bad`, which write files, are there in process 0 alone.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    group: ProcessGroup
+    log: writers.Log
+    parts: program.Program
+    source: sources.Source
+    load: pipeline.LoadPair
+    tests: Mapping[str, evaluators.ZeroShot]
+    checkpoints: Checkpoints
+    stop: Stop
+    metrics: writers.MetricsWriter | None
+    bad: BadRecords | None
+
+    def save(self, state: TrainState, examples_seen: int) -> None:
+        """Starts to save the state and the place in the data."""
+        position = resume.position(self.source, examples_seen)
+        self.checkpoints.save(state, position, resume.plain(self.config))
+
+
+def set_up(
+    config: ConfigDict,
+    workdir: Path,
+    group: ProcessGroup,
+    log: writers.Log,
+    stack: contextlib.ExitStack,
+) -> tuple[Run, TrainState, int]:
+    """Opens everything, and finds where to start or to go on; collective.
+
+    Args:
+      config: as `configs/common.py` describes it.
+      workdir: the run directory, held by this run.
+      group: the processes of the run.
+      log: where to tell of it.
+      stack: closes what was opened.
+
+    Returns:
+      The run, the state and the examples seen.
+
+    Raises:
+      UserError: whatever the user can mend.
+    """
+    if jax.process_count() != group.size:
+        raise UserError(
+            f"JAX sees {jax.process_count()} processes, but they were not joined; give "
+            "--coordinator_address, --num_processes and --process_id to each"
+        )
+    plain = resume.plain(config)
+    group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
+    parts = program.build(config, sharding.make_mesh(**config.mesh))
+    source, tests = _open_data(config, parts, group, log)
+    load = pipeline.LoadPair(source, parts.tokenizer, parts.model.image_size)
+    checkpoints = stack.enter_context(
+        Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
+    )
+    stack.enter_context(group.failing_together(checkpoints.is_saving))
+    state, examples_seen = resume.start(checkpoints, parts, config, source)
+    metrics, bad = None, None
+    if group.is_leader:
+        run_directory.describe(workdir, plain)
+        metrics = writers.MetricsWriter(workdir, int(state.step))
+        stack.enter_context(contextlib.closing(metrics))
+        bad = BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen)
+    run = Run(
+        config=config,
+        workdir=workdir,
+        group=group,
+        log=log,
+        parts=parts,
+        source=source,
+        load=load,
+        tests=tests,
+        checkpoints=checkpoints,
+        stop=stack.enter_context(Stop(group.any)),
+        metrics=metrics,
+        bad=bad,
+    )
+    log.line(_introduction(run, state))
+    return run, state, examples_seen
+
+
+def _open_data(
+    config: ConfigDict, parts: program.Program, group: ProcessGroup, log: writers.Log
+) -> tuple[sources.Source, dict[str, evaluators.ZeroShot]]:
+    """Draws and indexes what has to be, and makes sure that all see the same data."""
+    # Where disks are shared, the others find what process 0 has made.
+    with group.leader_first():
+        _generate(config, log)
+        source = sources.build(config.data.train)
+        tests = evaluators.build(
+            config.evals,
+            tokenizer=parts.tokenizer,
+            image_size=parts.model.image_size,
+            batch_size=config.batch_size,
+        )
+    found = {"config.data.train": source}
+    found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
+    group.agree(
+        {
+            f"what is in {name}": f"{len(records)} records, fingerprint "
+            f"{records.fingerprint}"
+            for name, records in found.items()
+        }
+    )
+    return source, tests
+
+
+def _generate(config: ConfigDict, log: writers.Log) -> None:
+    """Draws the embedded data set, once, where the config asks for it."""
+    wanted = config.data.shapes
+    if wanted is None:
+        return
+
+    def report(done: int, total: int) -> None:
+        # Where there is no terminal, every tenth line says enough.
+        keep = done % 10_000 == 0 or done == total
+        log.progress(f"drawing {wanted.directory}: {done}/{total} scenes", keep)
+
+    settings = wanted.to_dict()
+    shapes.generate(Path(settings.pop("directory")), **settings, report=report)
+
+
+def _introduction(run: Run, state: TrainState) -> str:
+    """What is about to happen, in a few lines."""
+    config, parts = run.config, run.parts
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    devices = jax.devices()
+    mesh = " x ".join(
+        f"{axis} {size}" for axis, size in parts.batch_sharding.mesh.shape.items()
+    )
+    processes = f" in {run.group.size} processes" if run.group.size > 1 else ""
+    step = int(state.step)
+    epochs = parts.total_steps * config.batch_size / len(run.source)
+    lines = [
+        f"{config.model.name}, {count / 1e6:.1f} million parameters, "
+        f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
+        f"objective {config.objective.name} in the form {parts.objective_form}",
+        f"{len(devices)} {devices[0].device_kind} device(s){processes}, mesh {mesh}; "
+        f"run directory {run.workdir}",
+        f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "
+        f"of {config.batch_size}, {epochs:.1f} epochs",
+    ]
+    if run.bad:
+        lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")
+    if config.init_from and not step:
+        part = "" if config.init_match is None else f" ({config.init_match})"
+        lines.append(f"starting from the weights of {config.init_from}{part}")
+    if step:
+        lines.append(f"going on after step {step}")
+    return "\n".join(lines)
