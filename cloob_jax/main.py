@@ -35,6 +35,9 @@ _PROCESS_ID = flags.DEFINE_integer(
 _JOIN_SECONDS = flags.DEFINE_float(
     "join_seconds", 120.0, "How long the processes wait for each other.", 0.0
 )
+_PRINT_SHARDING = flags.DEFINE_bool(
+    "print_sharding", False, "Print what lies on which devices, and end."
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -55,8 +58,13 @@ def main(arguments: list[str]) -> None:
             _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
         )
         with distributed.joined(place, timeout, stays) as group:
-            from cloob_jax import train
+            from cloob_jax import program, sharding, train
 
+            if _PRINT_SHARDING.value:
+                mesh = sharding.make_mesh(**_CONFIG.value.mesh)
+                parts = program.build(_CONFIG.value, mesh)
+                print(sharding.table(parts.abstract_state))
+                return
             train.train_and_evaluate(_CONFIG.value, workdir, group)
 
 

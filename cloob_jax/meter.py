@@ -10,9 +10,14 @@ _SMOOTHING = 0.95  # of the step time that the estimate of the end rests on
 class Meter:
     """Counts steps between two lines of the log."""
 
-    def __init__(self, batch_size: int):
-        """Starts the first interval."""
-        self._batch_size = batch_size
+    def __init__(self, batch_size: int, seconds_at_peak: float | None = None):
+        """Starts the first interval.
+
+        Args:
+          batch_size: images a step.
+          seconds_at_peak: what a step would take were MFU 1; None: it is not known.
+        """
+        self._batch_size, self._seconds_at_peak = batch_size, seconds_at_peak
         self._step_seconds: float | None = None
         self._is_warm = False
         self.restart()
@@ -44,12 +49,19 @@ class Meter:
             self._step_seconds += (1 - _SMOOTHING) * seconds
 
     def read(self) -> dict[str, float]:
-        """The interval so far: images a second, and the share spent waiting."""
+        """The interval so far: images a second, the share spent waiting, and MFU.
+
+        The latter is the share of the chips' peak that the model's FLOPs make (PaLM,
+        Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+        """
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        return {
+        values = {
             "samples_per_second": self._steps * self._batch_size / elapsed,
             "data_wait_fraction": self._waited / elapsed,
         }
+        if self._seconds_at_peak is not None:
+            values["mfu"] = self._steps * self._seconds_at_peak / elapsed
+        return values
 
     def seconds_left(self, steps: int) -> float | None:
         """An estimate of how long `steps` more take; None where there is no ground."""

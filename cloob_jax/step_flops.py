@@ -3,7 +3,7 @@
 import jax
 from ml_collections import ConfigDict
 
-from cloob_jax import flops, program, sharding
+from cloob_jax import chips, flops, program, sharding
 
 
 def executed(parts: program.Program) -> int:
@@ -33,3 +33,15 @@ def model(config: ConfigDict) -> int:
     plain.accumulate_steps = 1
     mesh = sharding.make_mesh(**plain.mesh, devices=jax.local_devices()[:1])
     return executed(program.build(plain, mesh))
+
+
+def seconds_at_peak(config: ConfigDict) -> float | None:
+    """How long a step would take, were MFU 1; None where the chips are not known.
+
+    That is `model` by the peak of all chips that there are, as `chips` has it.
+    """
+    chip = chips.of_device_kind(jax.devices()[0].device_kind)
+    if chip is None:
+        return None
+    num_chips = jax.device_count() / chip.devices_per_chip
+    return model(config) / (num_chips * chip.peak_flops)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cloob_jax import run_directory, writers
+from cloob_jax import run_directory, step_flops, writers
 from cloob_jax.data import pipeline
 from cloob_jax.errors import UserError
 from cloob_jax.evaluators import results, samples
@@ -83,7 +83,7 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
         rows=pipeline.local_rows(run.parts.abstract_batch["text"]),
     )
     feed = pipeline.place_on_mesh(batches, run.parts.abstract_batch)
-    meter = Meter(config.batch_size)
+    meter = Meter(config.batch_size, step_flops.seconds_at_peak(config))
     pending = None
     with contextlib.closing(feed):
         for step in range(done + 1, total_steps + 1):
@@ -154,11 +154,12 @@ def _settle(run: Run, meter: Meter, pending: _Pending | None) -> None:
     keep = step % run.config.log_steps == 0 or step in (1, total_steps)
     if keep:
         meter.restart()
+    mfu = f"MFU {values['mfu']:.0%}  " if "mfu" in values else ""
     run.log.progress(
         f"step {step}/{total_steps}  loss {values['loss']:.4f}  "
         f"lr {values['lr']:.1e}  "
         f"{values['samples_per_second']:.0f} images/s  "
-        f"waiting {values['data_wait_fraction']:.0%}  "
+        f"{mfu}waiting {values['data_wait_fraction']:.0%}  "
         f"left {writers.duration(meter.seconds_left(total_steps - step))}",
         keep,
     )
