@@ -200,7 +200,7 @@ def _similarity_metrics(
     return {
         "positive_similarity": positives / num_pairs,
         "negative_similarity": (everything - positives)
-        / max(num_pairs * (num_pairs - 1), 1),
+        / float(max(num_pairs * (num_pairs - 1), 1)),
     }
 
 
