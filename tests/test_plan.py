@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cloob_jax import flops, models, planning, writers
+from cloob_jax import flops, models, planning
 from cloob_jax.chips import CHIPS
 from cloob_jax.errors import UserError
 from cloob_jax.planning import compiler, topology
+from cloob_jax.writers import Progress
 
 _ROOT = Path(__file__).parent.parent
 _TINY = {
@@ -177,14 +178,6 @@ _CONFIG = {
 }
 
 
-class Silent(writers.Progress):
-    def show(self, what, seconds):
-        pass
-
-    def line(self, text):
-        pass
-
-
 @pytest.mark.parametrize("most", [0, 1, 5, 16, 100, 511, 4096, 33000])
 def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
     asked = []
@@ -197,7 +190,7 @@ def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
 
     monkeypatch.setattr(planning.compiler, "facts", facts)
     where = topology.parse("v5e:4x4")
-    found = planning.with_largest_batch(_CONFIG, where, Silent())["batch_size"] // 16
+    found = planning.with_largest_batch(_CONFIG, where, Progress())["batch_size"] // 16
     assert max(most, 1) * 8 / 9 - 1 <= found <= max(most, 1)
     assert len(asked) == len(set(asked)) < 20
 
@@ -206,13 +199,9 @@ def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
     ("flags", "message"),
     [
         (["--topology=v5e:3x5"], r"--topology=v5e:3x5: .*2x2, 2x4"),
-        (["--topology=v9:2x2"], "--topology=v9:2x2: .*v5e"),
-        (["--topology=v5p:16x16"], "--topology=v5p:16x16: .*v5p:4x4x8"),
         ([], "--topology is missing"),
         (["--topology=v5e:2x2", "--config.batch_size=0"], r"config\.batch_size=0"),
-        (["--topology=v5e:2x2", "--jsn=x"], "jsn.*json"),
         (["--topology=v5e:2x2", "--json=/no/such/x"], "--json=/no/such/x: cannot"),
-        (["--topology=v5e:2x2", "more"], "more: unexpected"),
     ],
 )
 def test_mistakes_are_one_line_at_once(flags, message, tmp_path):
@@ -225,7 +214,6 @@ def test_mistakes_are_one_line_at_once(flags, message, tmp_path):
     [
         ("--config.batch_size=30", r"config\.batch_size=30 .*nearest.* is 32"),
         ("--config.mesh.fsdp=3", "config.mesh: .*4 device"),
-        ("--config.model.name=ViT-B", "unknown model"),
         ("--config.model.attention=cudnn", "attention=cudnn does not work here"),
     ],
 )

@@ -135,6 +135,9 @@ def _main(request: Path, answer: Path) -> None:
         result = measure(ConfigDict(asked["config"]), parse(asked["topology"]))
     except UserError as error:
         result = {"error": str(error)}
+    except Exception as error:  # of whatever the compiler cannot do
+        words = " ".join(str(error).split())[:500]
+        result = {"error": f"the compiler refuses: {type(error).__name__}: {words}"}
     answer.write_text(json.dumps(result))
 
 

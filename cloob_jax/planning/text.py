@@ -43,7 +43,7 @@ def _what(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """GiB, as XLA counts; the peak of all that is live at a time is what has to fit."""
+    """GiB, as XLA counts: what is live at the peak has to fit, not all temporaries."""
     unit = "device" if plan["num_devices"] > plan["num_chips"] else "chip"
     name = f"HBM a {unit}"
     if not plan["fits"]:

@@ -230,6 +230,13 @@ def test_batch_on_eight_devices_equals_one(name):
 
 
 @every_objective
+def test_a_million_pairs_overflow_no_integer(name):
+    embeds = jax.ShapeDtypeStruct((2**20, 8), jnp.float32)
+    loss, _ = jax.eval_shape(objectives.build(name), embeds, embeds)
+    assert loss.shape == ()
+
+
+@every_objective
 def test_loss_and_metrics_are_float32_whatever_the_embeddings(name):
     narrow = jax.ShapeDtypeStruct((8, 8), jnp.bfloat16)
     results = jax.eval_shape(objectives.build(name), narrow, narrow)
