@@ -7,6 +7,14 @@ import pytest
 from cloob_jax.interruption import Stop
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Control-C as it is in a terminal: jobs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("later", "is_order"), [(0.5, False), (5.0, True)])
 def test_only_a_later_signal_is_an_order(monkeypatch, later, is_order):
     clock = [100.0]
