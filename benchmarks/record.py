@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 
 _HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE.parent))  # the folder of configs, which is not installed
 
 
 def append(name: str, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:

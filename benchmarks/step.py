@@ -21,7 +21,6 @@ import numpy as np
 import record
 
 from cloob_jax import chips, program, sharding, step_flops
-from configs import common
 
 
 def main() -> None:
@@ -57,6 +56,8 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 
 def measure(given: argparse.Namespace) -> dict:
     """One turn of ours."""
+    from configs import common  # found by what `record` does
+
     config = common.get_config()
     config.model.name, config.model.dtype = given.model, given.dtype
     config.model.remat = given.remat
