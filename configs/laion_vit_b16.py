@@ -28,6 +28,7 @@ def get_config(objective: str = "cloob") -> ConfigDict:
     config.total_examples = 13_034_626_688  # 32 epochs of 407,332,084
     config.model.name = "ViT-B-16"
     config.model.quick_gelu = False
+    config.model.remat = "full"  # without it 128 pairs do not fit into 16 GB
     config.objective.name = objective
     if objective in ("cloob", "hopfield_infonce"):
         config.objective.beta = 15.0

@@ -29,7 +29,6 @@ def get_config(objective: str = "cloob") -> ConfigDict:
     config = laion_vit_b16.get_config(objective)
     config.batch_size = 90_112
     config.model.name = "ViT-L-14"
-    config.model.remat = "full"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 2_000
     config.eval_steps = 4_520  # an epoch
