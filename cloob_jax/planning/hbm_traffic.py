@@ -6,10 +6,10 @@ keeps on the chip like what it fetches from memory. This count knows loops and p
 
 from cloob_jax.planning.hlo import Array, Instruction, Program
 
-# They name, group or wait for what others have moved, or call those who do.
+# They name, group or wait for what others have moved.
 _MOVE_NOTHING = frozenset(
-    "parameter constant tuple get-tuple-element bitcast while conditional call "
-    "after-all partition-id replica-id iota opt-barrier".split()
+    "parameter constant tuple get-tuple-element bitcast after-all partition-id "
+    "replica-id iota opt-barrier".split()
 )
 _SLICES = frozenset({"dynamic-slice", "slice", "gather"})
 # Places for results to come, and neighbours seen as one.
@@ -57,6 +57,8 @@ class _Walk:
         operands = [self._by_name[computation][name] for name in instruction.operands]
         if opcode in _MOVE_NOTHING or _is_free_call(instruction):
             return 0
+        if instruction.called and opcode != "fusion":
+            return 0  # what it calls is looked at by itself
         if opcode == "slice-start":  # the operand, the slice, a word of its own
             source, piece, *_ = results
             return piece.num_bytes * (source.is_in_hbm + piece.is_in_hbm)

@@ -16,8 +16,11 @@ _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _INTEGER = re.compile(r"= [su]\d+\[\]\S* constant\((\d+)\)")
 _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
-# The others that name a computation are given a function of scalars, as a reduction is.
-_CALLERS = frozenset({"fusion", "while", "conditional", "call", "async-start"})
+# They are given a function of two scalars; other callers run a part of the program.
+_GIVEN_A_FUNCTION = frozenset(
+    "reduce reduce-window scatter select-and-scatter sort map all-reduce "
+    "all-reduce-start reduce-scatter".split()
+)
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 
 
@@ -41,7 +44,7 @@ class Instruction(NamedTuple):
       opcode: such as `all-reduce` or `fusion`.
       arrays: of the result, a tuple's one after the other.
       operands: names in the same computation.
-      called: names of computations.
+      called: names of the computations that it runs.
       text: the whole line.
     """
 
@@ -90,11 +93,10 @@ class Program:
     ) -> Iterator[tuple[str, Instruction, int | None]]:
         for instruction in self.computations[name]:
             yield name, instruction, times
-            opcode = instruction.opcode
-            if opcode not in _CALLERS or (opcode == "fusion" and not into_fusions):
+            if instruction.opcode == "fusion" and not into_fusions:
                 continue
             repeats: int | None = 1
-            if opcode == "while":
+            if instruction.opcode == "while":
                 repeats = self._trip_count(instruction)
             inside = None if times is None or repeats is None else times * repeats
             for callee in instruction.called:
@@ -117,7 +119,7 @@ class Program:
 
 def _instruction(line: str, parts: re.Match) -> Instruction:
     name, result, opcode, operands = parts.groups()
-    called = _CALLED.findall(line)
+    called = [] if opcode in _GIVEN_A_FUNCTION else _CALLED.findall(line)
     for branches in _BRANCHES.findall(line):
         called += re.findall(r"[\w.\-]+", branches)
     arrays = [

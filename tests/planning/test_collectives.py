@@ -112,6 +112,11 @@ replica_groups=mesh['a'=2,'b'=8] {'b'}, frontend_attributes={chain_id="6"}
   %rs = bf16[8]{0} reduce-scatter(%p), replica_groups={}, to_apply=%sum
 }
 
+%sparsecore (p: f32[4,8]) -> f32[4,8] {
+  %q = f32[4,8]{1,0} parameter(0)
+  ROOT %aa = f32[4,8]{1,0} all-to-all(%q), replica_groups={{0,1,2,3}}
+}
+
 %sum (a: bf16[], b: bf16[]) -> bf16[] {
   ROOT %add = bf16[] add(%a, %b)
 }
@@ -128,6 +133,8 @@ collective-permute-start(%y), source_target_pairs={{0,1},{1,0}}
   %cd = f32[9]{0} collective-permute-done(%cs)
   %gs = (bf16[4]{0}, bf16[8]{0}) all-gather-start(%y), replica_groups=[8,2]<=[16]
   %gd = bf16[8]{0} all-gather-done(%gs)
+  %cc = ((f32[4,8]{1,0}, token[]), f32[4,8]{1,0}) call-start(%y, %t), \
+async_execution_thread="sparsecore", to_apply=%sparsecore
 }
 """
 
@@ -138,5 +145,6 @@ def test_chains_and_asynchronous_forms_count_once():
         "all-reduce": Collective(1, 20, 2 * 7 / 8 * 20),
         "all-gather": Collective(2, once + 16, 7 / 8 * once + 8),
         "reduce-scatter": Collective(1, 256, 15 / 16 * 256),
+        "all-to-all": Collective(1, 128, 3 / 4 * 128),
         "collective-permute": Collective(1, 36, 36.0),
     }
