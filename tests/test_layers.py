@@ -56,13 +56,13 @@ def test_every_room_has_a_test():
     # Bounds (train), indices (tars).
     elsewhere |= {"validation", "tar_index"}
     # What objectives are made of; scenes and shards of the shapes data set.
-    elsewhere |= {"contrastive", "hopfield", "scenes", "shards"}
+    elsewhere |= {"contrastive", "hopfield", "pairwise", "passage", "scenes", "shards"}
     # The published formats (convert), commands (main, convert), encoders for one format
     # (dual_encoder), what program and inference are made of.
     elsewhere |= {"published", "openai", "open_clip", "huggingface", "restricted"}
     elsewhere |= {"command_line", "cloob_training", "embedding", "table"}
     # What plan is made of, the flag (main), the text of programs (collectives).
-    elsewhere |= {"text", "compiler", "aot", "step_flops", "pairwise"}
+    elsewhere |= {"text", "compiler", "aot", "step_flops"}
     elsewhere |= {"config_flag", "hlo", "user_cache"}
     # How processes meet (process_group), what a run is set up with (train, main).
     elsewhere |= {"rendezvous", "run"}

@@ -20,7 +20,7 @@ from cloob_jax.errors import UserError
 from cloob_jax.objectives import contrastive, hopfield
 from cloob_jax.objectives.blockwise import Blockwise
 from cloob_jax.objectives.contrastive import Metrics
-from cloob_jax.objectives.pairwise import Pairwise, Plain, Scalar, pair_similarities
+from cloob_jax.objectives.pairwise import Pairwise, Plain, Scalar
 
 
 class _Definition(NamedTuple):
@@ -155,7 +155,7 @@ class Objective:
         """On rows that are all pairs, or this device's part of `num_pairs`."""
         function = _DEFINITIONS[self.name].function
         loss, metrics = function(image_embeds, text_embeds, over, num_pairs, **scalars)
-        return loss, metrics | _similarity_metrics(
+        return loss, metrics | contrastive.similarity_metrics(
             image_embeds, text_embeds, over, num_pairs
         )
 
@@ -196,7 +196,7 @@ def build(
       beta: scaling of the Hopfield retrieval; None is 8, the authors' for CC3M.
         Objectives without retrieval do not use it.
       form: `plain` holds whole N x N matrices; `gather` and `ring` blocks of them, see
-        `blockwise`: after an all-gather, in memory that grows with N x D, or with the
+        `passage`: after an all-gather, in memory that grows with N x D, or with the
         columns going round, with N x D / devices. `auto` takes the first of the three
         whose memory is small.
       mesh: over all of whose devices the forms in blocks split the pairs, which they
@@ -269,23 +269,6 @@ def to_scalars(
     if "log_inv_tau" in scalars:
         scalars["inv_tau"] = jnp.exp(scalars.pop("log_inv_tau"))
     return scalars
-
-
-def _similarity_metrics(
-    image_embeds: Float[Array, "b d"],
-    text_embeds: Float[Array, "b d"],
-    over: Pairwise,
-    num_pairs: int,
-) -> dict[str, Float[Array, ""]]:
-    positives = over.sum(pair_similarities(image_embeds, text_embeds))
-    # The sum over all pairs of rows is the inner product of the sums: no N x N matrix.
-    everything = jnp.sum(over.sum(image_embeds) * over.sum(text_embeds))
-    return {
-        "positive_similarity": positives / num_pairs,
-        # A float, as the number of negatives may be more than an int32 holds.
-        "negative_similarity": (everything - positives)
-        / float(max(num_pairs * (num_pairs - 1), 1)),
-    }
 
 
 def _widen(embeds: Float[Array, "b d"]) -> Float[Array, "b d"]:

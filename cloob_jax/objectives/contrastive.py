@@ -6,6 +6,7 @@ all pairs are taken, and `num_pairs` how many there are on all devices together.
 """
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cloob_jax.objectives.pairwise import Pairwise, Scalar, pair_similarities
@@ -91,3 +92,21 @@ def infonce_side(
     pair has won and 1 - p, the factor of its gradient, is small.
     """
     return jax.nn.softplus(inv_tau * infoloob_side(anchors, candidates, over, inv_tau))
+
+
+def similarity_metrics(
+    image_embeds: Float[Array, "b d"],
+    text_embeds: Float[Array, "b d"],
+    over: Pairwise,
+    num_pairs: int,
+) -> Metrics:
+    """Mean inner products of pairs, and of negatives; 0 where there are none."""
+    positives = over.sum(pair_similarities(image_embeds, text_embeds))
+    # The sum over all pairs of rows is the inner product of the sums: no N x N matrix.
+    everything = jnp.sum(over.sum(image_embeds) * over.sum(text_embeds))
+    return {
+        "positive_similarity": positives / num_pairs,
+        # A float, as the number of negatives may be more than an int32 holds.
+        "negative_similarity": (everything - positives)
+        / float(max(num_pairs * (num_pairs - 1), 1)),
+    }
