@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -17,8 +18,14 @@ _DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 _ATTENTION = ("auto", "xla", "cudnn")
 
 
-def build(config: ConfigDict) -> tuple[models.DualEncoder, Tokenizer]:
+def build(
+    config: ConfigDict, place: Callable[[jax.Array], jax.Array] = lambda x: x
+) -> tuple[models.DualEncoder, Tokenizer]:
     """Makes the model and the tokenizer that a config describes.
+
+    Args:
+      config: with its `model` and `data`.
+      place: of `models.Compute`.
 
     A field that is lacking, in the config of converted weights or of an older run, has
     the value that leaves the parameters' shapes alone.
@@ -48,6 +55,7 @@ def build(config: ConfigDict) -> tuple[models.DualEncoder, Tokenizer]:
             attention=_attention(
                 _one_of(_ATTENTION, model, "attention", "auto"), dtype
             ),
+            place=place,
         ),
     )
     tokens = dataclasses.replace(tokens, context_length=encoders.context_length)

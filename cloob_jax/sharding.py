@@ -6,7 +6,7 @@ batch as well as parameters and their moments; `tensor` splits layers by their w
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -90,6 +90,21 @@ def batch_sharding(
             f"the nearest that does is {nearest}"
         )
     return NamedSharding(mesh, _BATCH if accumulate_steps == 1 else _PARTS)
+
+
+def placing_examples(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """What keeps activations `[b, ...]` where their examples lie, see `models.Compute`.
+
+    Fewer examples than devices, as when parameters are drawn, may lie anywhere.
+    """
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def place(x: jax.Array) -> jax.Array:
+        if x.shape[0] % parts:
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, _BATCH))
+
+    return place
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -62,6 +62,23 @@ def test_taps_on_padding_are_not_counted():
     assert flops.count(both, x, kernel) == 3 * forward
 
 
+def test_dilated_taps():
+    x, kernel = floats(1, 6, 3), floats(3, 3, 4)
+
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (1,),
+            ((2, 2),),
+            rhs_dilation=(2,),
+            dimension_numbers=("NWC", "WIO", "NWC"),
+        )
+
+    # Six places; the outer taps are two away, where four of the six find something.
+    assert flops.count(convolve, x, kernel) == 2 * 3 * 4 * (4 + 6 + 4)
+
+
 def test_grouped_convolutions_and_their_gradients():
     def convolve(x, kernel):
         return jax.lax.conv_general_dilated(

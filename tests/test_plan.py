@@ -119,17 +119,20 @@ def test_what_does_not_fit_is_an_answer(cache, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"]
+    "name", ["v4:2x2x1", "v5e:2x2", "v5p:4x4x4", "v6e:2x2", "tpu7x:2x2x1"]
 )
 def test_the_chips_are_as_the_compiler_describes_them(name):
     code = """
 import sys
+from cloob_jax import sharding
 from cloob_jax.planning import aot, topology
 import jax
 where = topology.parse(sys.argv[1])
 devices = aot.devices(where)
 assert len(devices) == where.num_devices, len(devices)
 assert devices[0].device_kind in where.chip.device_kinds, devices[0].device_kind
+# A split of the devices that lies across the dimensions of the torus.
+assert sharding.make_mesh(fsdp=2, devices=devices).size == where.num_devices
 much = jax.ShapeDtypeStruct(
     (2**44,), "int8", sharding=jax.sharding.SingleDeviceSharding(devices[0])
 )

@@ -17,6 +17,13 @@ def test_one_axis_takes_what_is_left(axes, shape):
     assert tuple(sharding.make_mesh(*axes).shape.values()) == shape
 
 
+def test_a_mesh_of_some_devices():
+    some = jax.devices()[2:6]
+    mesh = sharding.make_mesh(fsdp=2, devices=some)
+    assert tuple(mesh.shape.values()) == (2, 2, 1)
+    assert sorted(mesh.devices.flat, key=lambda device: device.id) == some
+
+
 @pytest.mark.parametrize("axes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8)])
 def test_a_mesh_that_is_not_there_is_refused(axes):
     with pytest.raises(UserError, match=r"config\.mesh: data=.*8 device"):

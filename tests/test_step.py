@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from cloob_jax import objectives, program, sharding
+from cloob_jax.planning import collectives, hlo
 from cloob_jax.step import normalise
 
 _BATCH = 16
@@ -120,6 +121,17 @@ def test_accumulation_is_exact(model, mesh, remat):
     }
     whole = trained(**options)
     assert_near(whole, trained(mesh, **options, **accumulated), 1e-4)
+
+
+def test_split_parameters_come_to_the_activations_and_not_they_to_them():
+    # What goes over the links is a few times the parameters, whatever the batch.
+    config = tiny_config(batch_size=256)
+    parts = program.build(config, sharding.make_mesh(1, 8, 1))
+    step = parts.train_step.lower(parts.abstract_state, parts.abstract_batch)
+    traffic = collectives.count(hlo.Program(step.compile().as_text())).by_kind
+    moved = sum(kind.bytes for kind in traffic.values())
+    params = jax.tree.leaves(parts.abstract_state.params)
+    assert moved < 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in params)
 
 
 def test_bfloat16_leaves_the_state_in_float32():

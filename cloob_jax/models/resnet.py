@@ -145,7 +145,7 @@ class ModifiedResNet(nn.Module):
         `train` uses and updates BatchNorm's statistics, see `BatchNorm`.
         """
         dtype = self.compute.dtype
-        x = images.astype(dtype)
+        x = self.compute.place(images.astype(dtype))
         stem = ((self.width // 2, 2), (self.width // 2, 1), (self.width, 1))
         for index, (features, stride) in enumerate(stem, start=1):
             x = convolution(features, 3, dtype, f"conv{index}", stride)(x)
@@ -155,6 +155,7 @@ class ModifiedResNet(nn.Module):
         bottleneck = rematerialised(Bottleneck, self.compute.remat, static_argnums=(2,))
         for stage, num_blocks in enumerate(self.layers):
             for block in range(num_blocks):
+                x = self.compute.place(x)
                 x = bottleneck(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,

@@ -34,12 +34,16 @@ class Compute(NamedTuple):
       scan_layers: False compiles every layer of a transformer by itself, which takes
         longer and can run faster.
       attention: of the transformers, `xla` or `cudnn` (flash attention).
+      place: takes activations `[b, ...]` of each layer and returns them, constrained
+        to lie where their examples do. Without it a compiler that finds parameters
+        split over the devices of the batch may split activations in their way.
     """
 
     dtype: DTypeLike = jnp.bfloat16
     remat: str = "none"
     scan_layers: bool = True
     attention: Literal["xla", "cudnn"] = "xla"
+    place: Callable[[Array], Array] = lambda x: x
 
 
 def rematerialised(target: Any, remat: str, **options: Any) -> Any:
@@ -268,7 +272,7 @@ class Transformer(nn.Module):
         )
 
         def layer(block, x, mask):
-            return block(x, mask), None
+            return block(self.compute.place(x), mask), None
 
         # A scan cannot merge what is computed twice, which prevent_cse guards against.
         scanned = self.compute.scan_layers
