@@ -23,6 +23,7 @@ from cloob_jax.errors import UserError
 from cloob_jax.rendezvous import BEAT_SECONDS, SILENCE_SECONDS, Connection
 
 _GRACE_SECONDS = 20.0  # that a failing run has to bring a save to its end
+_LISTENING_SECONDS = 10.0  # that a busy process has to hear the last words of another
 
 
 class ProcessGroup:
@@ -196,6 +197,7 @@ class ProcessGroup:
     def _lose(self, index: int, how: str) -> NoReturn:
         again = "start all processes again to go on"
         self._tell(f"{self._names[index]} {how}; {self._stays}; {again}", 1)
+        del self._connections[index]  # nobody there to hear more
         assert self._last_words is not None
         self._exit(*self._last_words)
 
@@ -244,7 +246,7 @@ class ProcessGroup:
         for stream in streams:
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + 2 * BEAT_SECONDS
+        deadline = time.monotonic() + _LISTENING_SECONDS
         for stream in streams:
             with contextlib.suppress(OSError):
                 stream.settimeout(max(deadline - time.monotonic(), 0.01))
