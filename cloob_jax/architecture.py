@@ -19,7 +19,7 @@ _ATTENTION = ("auto", "xla", "cudnn")
 
 
 def build(
-    config: ConfigDict, place: Callable[[jax.Array], jax.Array] = lambda x: x
+    config: ConfigDict, place: Callable[[jax.Array], jax.Array] = models.anywhere
 ) -> tuple[models.DualEncoder, Tokenizer]:
     """Makes the model and the tokenizer that a config describes.
 

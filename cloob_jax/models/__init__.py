@@ -8,7 +8,7 @@ from cloob_jax.models.dual_encoder import (
     Size,
     build,
 )
-from cloob_jax.models.transformer import REMAT_POLICIES, Compute
+from cloob_jax.models.transformer import REMAT_POLICIES, Compute, anywhere
 
 __all__ = [
     "HEAD_WIDTH",
@@ -18,5 +18,6 @@ __all__ = [
     "Compute",
     "DualEncoder",
     "Size",
+    "anywhere",
     "build",
 ]

@@ -24,6 +24,11 @@ REMAT_POLICIES: dict[str, Any] = {
 }
 
 
+def anywhere(x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """Leaves it to the compiler where activations lie."""
+    return x
+
+
 class Compute(NamedTuple):
     """How a model is computed; no parameter and no shape depends on it.
 
@@ -43,7 +48,7 @@ class Compute(NamedTuple):
     remat: str = "none"
     scan_layers: bool = True
     attention: Literal["xla", "cudnn"] = "xla"
-    place: Callable[[Array], Array] = lambda x: x
+    place: Callable[[Array], Array] = anywhere
 
 
 def rematerialised(target: Any, remat: str, **options: Any) -> Any:
