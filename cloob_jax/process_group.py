@@ -60,7 +60,7 @@ class ProcessGroup:
         self._is_saving: Callable[[], bool] = lambda: False
         self._last_words: tuple[str, int] | None = None
         self._deadline = 0.0
-        self._ending = threading.Lock()
+        self._telling, self._ending = threading.Lock(), threading.Lock()
         if self._connections:
             threading.Thread(target=self._watch, daemon=True).start()
 
@@ -216,12 +216,15 @@ class ProcessGroup:
         self, line: str, status: int, but: int | None = None, own: str | None = None
     ) -> None:
         """Makes a line the last words of all processes, unless there are some."""
-        if self._last_words is None:
-            self._deadline = time.monotonic() + _GRACE_SECONDS
-            self._last_words = (own or line, status)
+        with self._telling:
+            if self._last_words is not None:
+                return
             for index, connection in self._connections.items():
                 if index != but:
                     connection.send("failed", [line, status])
+            self._deadline = time.monotonic() + _GRACE_SECONDS
+            # Now, and not before: whoever finds them may end this process.
+            self._last_words = (own or line, status)
 
     def _end_if_told(self, present: list[int]) -> None:
         if self._last_words is not None:

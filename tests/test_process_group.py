@@ -78,7 +78,7 @@ def test_what_differs_is_named_in_all_with_its_process(port):
     body = "group.agree({'same': 1, 'config.seed': 7 if index == 2 else 5})"
     for process in start_all(port, body):
         code, _, errors = finish(process)
-        assert code == 2 and errors.count("\n") == 1
+        assert code == 2 and errors.count("\n") == 1, errors
         assert "process 2 (" in errors and "config.seed" in errors
         assert "has 7" in errors and "has 5" in errors
 
@@ -102,7 +102,7 @@ def test_a_process_that_dies_or_hangs_is_named_by_all_others(port, victim, numbe
     how = "is gone" if number == signal.SIGKILL else "does not answer"
     for process in others:
         code, _, errors = finish(process)
-        assert code == 1 and errors.count("\n") == 1
+        assert code == 1 and errors.count("\n") == 1, errors
         assert f"process {victim} (" in errors and f"{how}; all was saved" in errors
     assert time.monotonic() - began < (2 if number == signal.SIGKILL else 10)
     processes[victim].kill()
@@ -117,9 +117,24 @@ def test_a_mistake_in_one_process_ends_all_with_its_line(port, victim):
     )
     for index, process in enumerate(start_all(port, body)):
         code, _, errors = finish(process)
-        assert code == 2 and errors.count("\n") == 1
+        assert code == 2 and errors.count("\n") == 1, errors
         assert errors.endswith("x.tar: broken\n")
         assert (f"process {victim} (" in errors) == (index != victim)
+
+
+def test_a_line_that_leaves_slowly_still_reaches_all(port):
+    body = (
+        "send = rendezvous.Connection.send\n"
+        "def slowly(self, kind, content=None):\n"
+        "    time.sleep(1.5 if kind == 'failed' else 0)\n"
+        "    send(self, kind, content)\n"
+        "rendezvous.Connection.send = slowly\n"
+        "if index == 0: raise UserError('x.tar: broken')\n"
+        "group.share()"
+    )
+    for process in start_all(port, body, size=2):
+        code, _, errors = finish(process)
+        assert code == 2 and errors.endswith("x.tar: broken\n"), errors
 
 
 def test_a_save_that_is_under_way_is_waited_for(port):
@@ -143,7 +158,7 @@ def test_a_save_that_is_under_way_is_waited_for(port):
 
 def test_a_leader_that_never_answers(port):
     code, _, errors = finish(start(port, 1, "", seconds=0.5))
-    assert code == 2 and errors.count("\n") == 1
+    assert code == 2 and errors.count("\n") == 1, errors
     assert f"waited 0.5 s (--join_seconds) for process 0 at 127.0.0.1:{port}" in errors
 
 
