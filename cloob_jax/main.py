@@ -63,7 +63,8 @@ def main(arguments: list[str]) -> None:
             if _PRINT_SHARDING.value:
                 mesh = sharding.make_mesh(**_CONFIG.value.mesh)
                 parts = program.build(_CONFIG.value, mesh)
-                print(sharding.table(parts.abstract_state))
+                if group.is_leader:
+                    print(sharding.table(parts.abstract_state))
                 return
             train.train_and_evaluate(_CONFIG.value, workdir, group)
 

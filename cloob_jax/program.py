@@ -122,7 +122,10 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
             out_shardings=(shardings, sharding.replicated(mesh)),
             donate_argnums=0,
         ),
-        embedders=_embedders(model, mesh, shardings, config.batch_size),
+        # A part of a batch at a time: what does not fit in training would not here.
+        embedders=_embedders(
+            model, mesh, shardings, config.batch_size // config.accumulate_steps
+        ),
     )
 
 

@@ -117,7 +117,7 @@ def _open_data(
             config.evals,
             tokenizer=parts.tokenizer,
             image_size=parts.model.image_size,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size // config.accumulate_steps,
         )
     found = {"config.data.train": source}
     found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
