@@ -40,6 +40,15 @@ class Blockwise(Passage):
         """See `Pairwise`."""
         return _logsumexp_of_others(self, anchors, candidates, scale)
 
+    def logsumexps_of_others(
+        self,
+        images: Float[Array, "b d"],
+        texts: Float[Array, "b d"],
+        scale: Scalar,
+    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """See `Pairwise`; the backward pass computes each logit once for both."""
+        return _logsumexps_of_others(self, images, texts, scale)
+
     def retrieve(
         self, stored: Float[Array, "b d"], queries: Sides, beta: Scalar
     ) -> tuple[Sides, tuple[Float[Array, " b"], ...]]:
@@ -121,6 +130,46 @@ def _logsumexp_of_others_backward(
 
 
 _logsumexp_of_others.defvjp(_logsumexp_of_others_forward, _logsumexp_of_others_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _logsumexps_of_others(
+    over: Blockwise, rows: Array, columns: Array, scale: Array
+) -> tuple[Array, Array]:
+    return _logsumexps_of_others_forward(over, rows, columns, scale)[0]
+
+
+def _logsumexps_of_others_forward(
+    over: Blockwise, rows: Array, columns: Array, scale: Array
+) -> tuple[tuple[Array, Array], tuple]:
+    by_row, kept = _logsumexp_of_others_forward(over, rows, columns, scale)
+    by_column, transposed = _logsumexp_of_others_forward(over, columns, rows, scale)
+    return (by_row, by_column), (*kept, transposed[-1])
+
+
+def _logsumexps_of_others_backward(
+    over: Blockwise, kept: tuple, cotangents: tuple
+) -> tuple[Array, Array, Array]:
+    kept, cotangents = jax.lax.optimization_barrier((kept, cotangents))
+    rows, columns, scale, row_sums, column_sums = kept
+    row_cotangent, column_cotangent = cotangents
+
+    def visit(by_rows: Array, block: tuple, start: Array) -> tuple[Array, Array]:
+        columns, sums, cotangent = block
+        logits = _logits_of_others(over, rows, columns, scale, start)
+        by_logits = row_sums.weights(logits) * row_cotangent[:, None]
+        by_logits += (sums.weights(logits.T) * cotangent[:, None]).T
+        return by_rows + mix(by_logits, columns), scale * mix(by_logits.T, rows)
+
+    by_rows, by_columns = over.pass_by(
+        visit, rows * 0, (columns, column_sums, column_cotangent), columns * 0
+    )
+    return scale * by_rows, by_columns, _inner(rows, by_rows)
+
+
+_logsumexps_of_others.defvjp(
+    _logsumexps_of_others_forward, _logsumexps_of_others_backward
+)
 
 
 def _logits_of_others(

@@ -25,8 +25,7 @@ def infoloob(
 
     The scale is `cloob`'s, so that the two differ by the retrieval alone.
     """
-    image_side = infoloob_side(image_embeds, text_embeds, over, inv_tau)
-    text_side = infoloob_side(text_embeds, image_embeds, over, inv_tau)
+    image_side, text_side = _infoloob_sides(image_embeds, text_embeds, over, inv_tau)
     return over.sum(image_side + text_side) / num_pairs, {}
 
 
@@ -41,8 +40,10 @@ def clip(
 
     Scale: the mean of the two sides' cross entropies, in nats, without a factor tau.
     """
-    image_side = infonce_side(image_embeds, text_embeds, over, inv_tau)
-    text_side = infonce_side(text_embeds, image_embeds, over, inv_tau)
+    image_side, text_side = (
+        infonce_of(side, inv_tau)
+        for side in _infoloob_sides(image_embeds, text_embeds, over, inv_tau)
+    )
     return over.sum(image_side + text_side) / (2 * num_pairs), {}
 
 
@@ -79,11 +80,8 @@ def infoloob_side(
     return negatives / inv_tau - pair_similarities(anchors, candidates)
 
 
-def infonce_side(
-    anchors: Float[Array, "b d"],
-    candidates: Float[Array, "b d"],
-    over: Pairwise,
-    inv_tau: Scalar,
+def infonce_of(
+    infoloob_of_side: Float[Array, " b"], inv_tau: Scalar
 ) -> Float[Array, " b"]:
     """One side of InfoNCE: the cross entropy of finding each anchor's positive.
 
@@ -91,7 +89,19 @@ def infonce_side(
     ln(1 + e^x) of InfoLOOB without its tau, x: so written, nothing cancels where the
     pair has won and 1 - p, the factor of its gradient, is small.
     """
-    return jax.nn.softplus(inv_tau * infoloob_side(anchors, candidates, over, inv_tau))
+    return jax.nn.softplus(inv_tau * infoloob_of_side)
+
+
+def _infoloob_sides(
+    images: Float[Array, "b d"],
+    texts: Float[Array, "b d"],
+    over: Pairwise,
+    inv_tau: Scalar,
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """`infoloob_side` of both sides, which look at the same matrix."""
+    by_image, by_text = over.logsumexps_of_others(images, texts, inv_tau)
+    positives = pair_similarities(images, texts)
+    return by_image / inv_tau - positives, by_text / inv_tau - positives
 
 
 def similarity_metrics(

@@ -5,8 +5,6 @@ The memory of the network is the batch itself, a pattern a row (CLOOB, Fürst et
 stored patterns and the weights of the retrieval.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -30,11 +28,10 @@ def cloob(
     code; inv_tau / 2 times this is the loss of crowsonkb/cloob-training. With N equal
     embeddings it is 2 tau ln(N - 1), and it goes below zero as training succeeds.
     """
-    sides, entropy = _after_retrieval(
-        contrastive.infoloob_side, image_embeds, text_embeds, over, inv_tau, beta
+    image_side, text_side, metrics = _infoloob_after_retrieval(
+        image_embeds, text_embeds, over, num_pairs, inv_tau, beta
     )
-    metrics = {"retrieval_entropy": over.sum(entropy) / num_pairs}
-    return over.sum(sides) / num_pairs, metrics
+    return over.sum(image_side + text_side) / num_pairs, metrics
 
 
 def hopfield_infonce(
@@ -50,22 +47,24 @@ def hopfield_infonce(
     Scale: `clip`'s, the mean of the two sides' cross entropies in nats, so that the two
     differ by the retrieval alone.
     """
-    sides, entropy = _after_retrieval(
-        contrastive.infonce_side, image_embeds, text_embeds, over, inv_tau, beta
+    image_side, text_side, metrics = _infoloob_after_retrieval(
+        image_embeds, text_embeds, over, num_pairs, inv_tau, beta
     )
-    metrics = {"retrieval_entropy": over.sum(entropy) / num_pairs}
-    return over.sum(sides) / (2 * num_pairs), metrics
+    image_side, text_side = (
+        contrastive.infonce_of(side, inv_tau) for side in (image_side, text_side)
+    )
+    return over.sum(image_side + text_side) / (2 * num_pairs), metrics
 
 
-def _after_retrieval(
-    side: Callable[[Array, Array, Pairwise, Scalar], Array],
+def _infoloob_after_retrieval(
     x: Float[Array, "b d"],
     y: Float[Array, "b d"],
     over: Pairwise,
+    num_pairs: int,
     inv_tau: Scalar,
     beta: Scalar,
-) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """The sum of an objective's two sides on what images x and texts y retrieve.
+) -> tuple[Float[Array, " b"], Float[Array, " b"], Metrics]:
+    """InfoLOOB's two sides on what images x and texts y retrieve.
 
     From the images the paper's U_x and U_y, as each other's anchors and candidates;
     from the texts V_y and V_x. A retrieval is one update step of a modern Hopfield
@@ -74,15 +73,15 @@ def _after_retrieval(
     equations leave out the normalisation; the authors' code has it.
 
     Returns:
-      The sum, and the mean of the four retrievals' entropies in nats, whose exponential
-      is the effective number of patterns that one mixes.
+      Both sides, and the mean of the four retrievals' entropies in nats, whose
+      exponential is the effective number of patterns that one mixes.
     """
     (u_x, u_y), from_images = over.retrieve(x, (x, y), beta)
-    image_side = side(u_x, u_y, over, inv_tau)
+    image_side = contrastive.infoloob_side(u_x, u_y, over, inv_tau)
     # One memory after the other, forwards and backwards: what the two keep for their
     # gradients does not have to live at the same time.
     x, y, image_side = jax.lax.optimization_barrier((x, y, image_side))
     (v_x, v_y), from_texts = over.retrieve(y, (x, y), beta)
-    text_side = side(v_y, v_x, over, inv_tau)
+    text_side = contrastive.infoloob_side(v_y, v_x, over, inv_tau)
     entropy = jnp.mean(jnp.stack([*from_images, *from_texts]), axis=0)
-    return image_side + text_side, entropy
+    return image_side, text_side, {"retrieval_entropy": over.sum(entropy) / num_pairs}

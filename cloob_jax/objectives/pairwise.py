@@ -35,6 +35,14 @@ class Pairwise(Protocol):
     ) -> Float[Array, " b"]:
         """ln sum_{j != i} exp(scale a_i.c_j)."""
 
+    def logsumexps_of_others(
+        self,
+        images: Float[Array, "b d"],
+        texts: Float[Array, "b d"],
+        scale: Scalar,
+    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """`logsumexp_of_others` of both sides, each with the other as candidates."""
+
     def retrieve(
         self, stored: Float[Array, "b d"], queries: Sides, beta: Scalar
     ) -> tuple[Sides, tuple[Float[Array, " b"], ...]]:
@@ -69,6 +77,18 @@ class Plain:
         logits = scale * similarities(anchors, candidates)
         others = jnp.where(_pair_mask(len(anchors)), MASKED, logits)
         return jax.nn.logsumexp(others, axis=1)
+
+    def logsumexps_of_others(
+        self,
+        images: Float[Array, "b d"],
+        texts: Float[Array, "b d"],
+        scale: Scalar,
+    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """See `Pairwise`."""
+        logits = scale * similarities(images, texts)
+        others = jnp.where(_pair_mask(len(images)), MASKED, logits)
+        by_image, by_text = (jax.nn.logsumexp(others, axis=axis) for axis in (1, 0))
+        return by_image, by_text
 
     def retrieve(
         self, stored: Float[Array, "b d"], queries: Sides, beta: Scalar

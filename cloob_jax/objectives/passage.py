@@ -17,11 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # A block's matrix has about so many entries: 2 MiB in float32, a fraction of what the
-# gathered columns take, and large enough for the matrix units.
+# gathered columns take, and large enough for the matrix units. Where rows are many it
+# has more, as each block reads and writes what is summed by row.
 _BLOCK_ENTRIES = 2**19
+_MIN_COLUMNS = 512
 
 # (state, a block of columns, the number of its first) -> state, gradient of the block
-Visit = Callable[[Any, Array, Array], tuple[Any, Any]]
+Visit = Callable[[Any, Any, Array], tuple[Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +49,15 @@ class Passage:
         return jax.lax.pcast(scalar, self.axes, to="varying")
 
     def pass_by(
-        self, visit: Visit, state: Any, columns: Float[Array, "b d"], gradient: Any
+        self, visit: Visit, state: Any, columns: Any, gradient: Any
     ) -> tuple[Any, Any]:
         """Calls `visit` on blocks of all columns, of which each device has a part.
 
         Args:
           visit: takes the state on, and returns the gradient of the block, or None.
           state: at the start.
-          columns: this device's.
-          gradient: zeros like `columns` if `visit` returns gradients, or None.
+          columns: this device's: an array, or several with an entry a column each.
+          gradient: zeros like those that `visit` returns, for `columns`, or None.
 
         Returns:
           The state, and this device's columns' gradient, summed over all devices.
@@ -63,17 +65,18 @@ class Passage:
         if not self.axes:
             return self._in_blocks(visit, state, columns, jnp.zeros((), jnp.int32))
         if self.form == "gather":
-            everything = jax.lax.all_gather(columns, self.axes, tiled=True)
-            start = jnp.zeros((), jnp.int32)
-            state, found = self._in_blocks(visit, state, everything, start)
-            scatter = functools.partial(
-                jax.lax.psum_scatter, axis_name=self.axes, tiled=True
+            gather, scatter = (
+                functools.partial(move, axis_name=self.axes, tiled=True)
+                for move in (jax.lax.all_gather, jax.lax.psum_scatter)
             )
+            start = jnp.zeros((), jnp.int32)
+            everything = jax.tree.map(gather, columns)
+            state, found = self._in_blocks(visit, state, everything, start)
             return state, jax.tree.map(scatter, found)
         return self._around(visit, state, columns, gradient)
 
     def _around(
-        self, visit: Visit, state: Any, columns: Float[Array, "b d"], gradient: Any
+        self, visit: Visit, state: Any, columns: Any, gradient: Any
     ) -> tuple[Any, Any]:
         count = jax.lax.axis_size(self.axes)
         rank = jax.lax.axis_index(self.axes)
@@ -87,9 +90,9 @@ class Passage:
             state, columns, gradient = carry
             # What is sent does not depend on this hop's work: links and matrix units
             # are busy at the same time. The gradient follows its columns a hop behind.
-            coming, gradient = send(columns), jax.tree.map(send, gradient)
-            owner = (rank - number) % count
-            state, found = self._in_blocks(visit, state, columns, owner * len(columns))
+            coming, gradient = jax.tree.map(send, (columns, gradient))
+            start = (rank - number) % count * _length(columns)  # of its owner's
+            state, found = self._in_blocks(visit, state, columns, start)
             return (state, coming, jax.tree.map(jnp.add, gradient, found)), None
 
         carry = (state, columns, gradient)
@@ -97,25 +100,27 @@ class Passage:
         return state, jax.tree.map(send, gradient)  # home
 
     def _in_blocks(
-        self, visit: Visit, state: Any, columns: Float[Array, "n d"], start: Array
+        self, visit: Visit, state: Any, columns: Any, start: Array
     ) -> tuple[Any, Any]:
         """Blocks of one length in a loop, and what is left over after it."""
-        num_rows = len(jax.tree.leaves(state)[0])
-        size = self.block_size or max(_BLOCK_ENTRIES // num_rows, 128)
-        count = len(columns) // size
+        size = self.block_size or max(_BLOCK_ENTRIES // _length(state), _MIN_COLUMNS)
+        count, rest = divmod(_length(columns), size)
         if count == 0:
             return visit(state, columns, start)
         whole = count * size
-        blocks = columns[:whole].reshape(count, size, -1)
+        blocks = jax.tree.map(
+            lambda part: part[:whole].reshape(count, size, *part.shape[1:]), columns
+        )
         state, found = jax.lax.scan(
             lambda state, block: visit(state, *block),
             state,
             (blocks, start + size * jnp.arange(count)),
         )
-        found = jax.tree.map(lambda blocks: blocks.reshape(whole, -1), found)
-        if whole < len(columns):
-            state, rest = visit(state, columns[whole:], start + whole)
-            found = jax.tree.map(lambda *parts: jnp.concatenate(parts), found, rest)
+        found = jax.tree.map(lambda part: part.reshape(whole, *part.shape[2:]), found)
+        if rest:
+            left_over = jax.tree.map(lambda part: part[whole:], columns)
+            state, last = visit(state, left_over, start + whole)
+            found = jax.tree.map(lambda *parts: jnp.concatenate(parts), found, last)
         return state, found
 
     def is_pair(self, rows: Array, columns: Array, start: Array) -> Array:
@@ -123,3 +128,7 @@ class Passage:
         first = jax.lax.axis_index(self.axes) * len(rows) if self.axes else 0
         row = first + jnp.arange(len(rows))
         return row[:, None] == (start + jnp.arange(len(columns)))[None, :]
+
+
+def _length(arrays: Any) -> int:
+    return len(jax.tree.leaves(arrays)[0])
