@@ -14,6 +14,8 @@ KINDS = (
     "collective-permute",
 )
 
+# A fusion of this name reduces, and keeps of the sums what is the device's own.
+_REDUCE_SCATTER = "all-reduce-scatter"
 _CHAIN = re.compile(r'chain_id="(\d+)"')
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _COUNTED = re.compile(r"replica_groups=\[\d+,(\d+)\]<=")
@@ -59,7 +61,7 @@ def count(program: Program) -> Traffic:
     """
     found: dict[str, Collective] = {}
     chains, unknown = set(), 0
-    for _, instruction, times in program.executed():
+    for computation, instruction, times in program.executed():
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
@@ -71,6 +73,8 @@ def count(program: Program) -> Traffic:
         times = times or 1
         group_size = _group_size(instruction.text, program.num_devices)
         size, received = _sizes(instruction, kind, group_size)
+        if kind == "all-reduce" and computation.startswith(_REDUCE_SCATTER):
+            kind, received = "reduce-scatter", received / 2
         before = found.get(kind, Collective(0, 0, 0.0))
         found[kind] = Collective(
             before.count + times,

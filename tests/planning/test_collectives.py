@@ -112,6 +112,13 @@ replica_groups=mesh['a'=2,'b'=8] {'b'}, frontend_attributes={chain_id="6"}
   %rs = bf16[8]{0} reduce-scatter(%p), replica_groups={}, to_apply=%sum
 }
 
+%all-reduce-scatter.3.clone (p: f32[64,8]) -> f32[16,8] {
+  %whole = f32[64,8]{1,0:T(8,128)} all-reduce(%p), replica_groups=[4,4]<=[16], \
+to_apply=%sum
+  ROOT %own = f32[16,8]{1,0:T(8,128)} dynamic-slice(%whole, %i, %o), \
+dynamic_slice_sizes={16,8}
+}
+
 %sparsecore (p: f32[4,8]) -> f32[4,8] {
   %q = f32[4,8]{1,0} parameter(0)
   ROOT %aa = f32[4,8]{1,0} all-to-all(%q), replica_groups={{0,1,2,3}}
@@ -124,6 +131,7 @@ replica_groups=mesh['a'=2,'b'=8] {'b'}, frontend_attributes={chain_id="6"}
 ENTRY %main (p: f32[64,8]) -> f32[64,8] {
   %f.1 = f32[512,8]{1,0} fusion(%p), kind=kCustom, calls=%fused.1
   %f.2 = f32[512,8]{1,0} fusion(%p), kind=kCustom, calls=%fused.2
+  %f.3 = f32[16,8]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.3.clone
   %s = ((bf16[128]{0}), bf16[8]{0}) async-start(%x), calls=%async
   %d = bf16[8]{0} async-done(%s)
   %ar = (f32[4]{0}, pred[4]{0}) all-reduce(%y, %z), \
@@ -144,7 +152,7 @@ def test_chains_and_asynchronous_forms_count_once():
     assert of(_TPU) == {
         "all-reduce": Collective(1, 20, 2 * 7 / 8 * 20),
         "all-gather": Collective(2, once + 16, 7 / 8 * once + 8),
-        "reduce-scatter": Collective(1, 256, 15 / 16 * 256),
+        "reduce-scatter": Collective(2, 256 + 2048, 15 / 16 * 256 + 3 / 4 * 2048),
         "all-to-all": Collective(1, 128, 3 / 4 * 128),
         "collective-permute": Collective(1, 36, 36.0),
     }
