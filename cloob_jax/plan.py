@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> None:
         where = topology.parse(_TOPOLOGY.value)
         validation.check(_CONFIG.value)
         config = json.loads(json.dumps(_CONFIG.value.to_dict()))
-        if _SEARCH_BATCH.value:
-            config = planning.with_largest_batch(config, where, progress)
-        plan = {"config": _title(sys.argv)} | planning.make(config, where, progress)
+        found = planning.make(config, where, progress, _SEARCH_BATCH.value)
+        plan = {"config": _title(sys.argv)} | found
         progress.close()
         print(text.render(plan))
         if _JSON.value is not None:

@@ -198,6 +198,36 @@ def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
     assert len(asked) == len(set(asked)) < 20
 
 
+@pytest.mark.parametrize("length", ["total_steps", "total_examples"])
+def test_a_run_in_larger_batches_is_of_as_many_pairs(length, monkeypatch):
+    monkeypatch.setattr(
+        planning.compiler, "facts", lambda *_: {"fits": _[0]["batch_size"] <= 2048}
+    )
+    monkeypatch.setattr(planning, "_times", lambda *given: {"given": given[2:]})
+    config = _CONFIG | {"objective": {"name": "cloob"}}
+    config["model"] = {"name": "RN50", "bn_groups": 1}
+    if length == "total_examples":
+        config |= {"total_steps": None, "total_examples": 51_200}
+    where = topology.parse("v5e:4x4")
+    plan = planning.make(config, where, Progress(), search_batch=True)
+    assert plan["batch_size"] == 2048
+    assert (plan["num_pairs"], plan["given"]) == (51_200, (2048, 51_200))
+
+
+@pytest.mark.parametrize(("groups", "least"), [(1, 2), (8, 16), (3, 6)])
+def test_the_search_asks_for_no_group_of_one(groups, least, monkeypatch):
+    asked = []
+
+    def facts(config, where, report):
+        asked.append(config["batch_size"])
+        return {"fits": False}
+
+    monkeypatch.setattr(planning.compiler, "facts", facts)
+    config = _CONFIG | {"model": {"bn_groups": groups}}
+    planning.with_largest_batch(config, topology.parse("v5e:1x1"), Progress())
+    assert min(asked) == least and not any(size % least for size in asked)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

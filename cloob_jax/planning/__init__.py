@@ -15,14 +15,24 @@ Plan = dict[str, Any]
 Config = dict[str, Any]  # plain, as JSON gives it back
 
 
-def make(config: Config, where: Topology, progress: Progress) -> Plan:
+def make(
+    config: Config, where: Topology, progress: Progress, search_batch: bool = False
+) -> Plan:
     """The plan of a config's run on a slice.
+
+    Args:
+      config: of the run.
+      where: the slice.
+      progress: tells how long the compiler takes.
+      search_batch: plan as many pairs in the largest batches that fit instead.
 
     Raises:
       UserError: what `compiler.facts` refuses.
     """
-    facts = _facts(config, where, progress)
     num_pairs = _num_pairs(config)
+    if search_batch:
+        config = with_largest_batch(config, where, progress)
+    facts = _facts(config, where, progress)
     plan: Plan = {
         "model": config["model"]["name"],
         "objective": config["objective"]["name"],
@@ -41,7 +51,7 @@ def make(config: Config, where: Topology, progress: Progress) -> Plan:
 
 
 def with_largest_batch(config: Config, where: Topology, progress: Progress) -> Config:
-    """The config with the largest batch that fits, and as many pairs in all.
+    """The config with the largest batch that fits, in as many steps.
 
     Tried are multiples of the smallest batch that divides over the devices and into
     BatchNorm's groups: doubled or halved, then bisected until one fits of which the
@@ -108,7 +118,9 @@ def _smallest_batch(config: Config, where: Topology) -> int:
     if mesh["tensor"] > 0:
         parts = where.num_devices // mesh["tensor"]
     parts *= config["accumulate_steps"]
-    return math.lcm(max(parts, 1), config["model"]["bn_groups"])
+    groups = config["model"]["bn_groups"]
+    unit = math.lcm(max(parts, 1), groups)
+    return unit if unit > groups else 2 * unit  # a group is of two or more
 
 
 def _largest(fits: Callable[[int], bool], guess: int) -> int:
