@@ -201,7 +201,9 @@ def test_the_search_ends_within_an_eighth_below_the_most(most, monkeypatch):
 @pytest.mark.parametrize("length", ["total_steps", "total_examples"])
 def test_a_run_in_larger_batches_is_of_as_many_pairs(length, monkeypatch):
     monkeypatch.setattr(
-        planning.compiler, "facts", lambda *_: {"fits": _[0]["batch_size"] <= 2048}
+        planning.compiler,
+        "facts",
+        lambda config, *_: {"fits": config["batch_size"] <= 2048},
     )
     monkeypatch.setattr(planning, "_times", lambda *given: {"given": given[2:]})
     config = _CONFIG | {"objective": {"name": "cloob"}}
