@@ -64,7 +64,8 @@ def _check_json(path: str | None) -> None:
     if path is None:
         return
     folder = Path(path).resolve().parent
-    if Path(path).is_dir() or not os.access(folder, os.W_OK):
+    is_writable = folder.is_dir() and os.access(folder, os.W_OK)
+    if Path(path).is_dir() or not is_writable:
         fail(f"--json={path}: cannot be written; give a file in an existing folder")
 
 

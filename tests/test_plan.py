@@ -1,5 +1,6 @@
 """The plan against the compiler's own messages, its search, and every mistake."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cloob_jax import flops, models, planning
+from cloob_jax import flops, models, planning, writers
 from cloob_jax.chips import CHIPS
 from cloob_jax.errors import UserError
 from cloob_jax.planning import compiler, topology
@@ -158,6 +159,27 @@ def test_without_the_compiler_it_says_which_extra_to_install(monkeypatch):
         compiler.facts({}, topology.parse("v5e:2x2"), lambda seconds: None)
 
 
+@pytest.mark.parametrize("kept", [None, "", "{}", "[1]", '{"fits": tr'])
+def test_a_cache_that_cannot_be_used_costs_time_only(kept, monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(compiler, "_versions", dict)
+    monkeypatch.setattr(compiler, "_compile", lambda *_: {"fits": True})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    where = topology.parse("v5e:2x2")
+    compiler.facts({}, where, lambda seconds: None)
+    [file] = (tmp_path / "cloob_jax" / "plan").iterdir()
+    if kept is None:
+        file.unlink()
+    else:
+        file.write_text(kept)
+    monkeypatch.setattr(writers, "write_json", full)
+    assert compiler.facts({}, where, lambda seconds: None)["fits"]
+
+
 @needs_compiler
 def test_a_plan_that_is_stopped_stops_its_compiler(tmp_path):
     flags = [f"--config.{name}={value}" for name, value in _TINY.items()]
@@ -237,6 +259,7 @@ def test_the_search_asks_for_no_group_of_one(groups, least, monkeypatch):
         ([], "--topology is missing"),
         (["--topology=v5e:2x2", "--config.batch_size=0"], r"config\.batch_size=0"),
         (["--topology=v5e:2x2", "--json=/no/such/x"], "--json=/no/such/x: cannot"),
+        (["--topology=v5e:2x2", "--json=/dev/null/x"], "--json=/dev/null/x: cannot"),
     ],
 )
 def test_mistakes_are_one_line_at_once(flags, message, tmp_path):
