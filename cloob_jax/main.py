@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
         with distributed.joined(place, timeout, stays) as group:
             from cloob_jax import program, sharding, train
 
+            group.agree({"--print_sharding": _PRINT_SHARDING.value})
             if _PRINT_SHARDING.value:
                 mesh = sharding.make_mesh(**_CONFIG.value.mesh)
                 parts = program.build(_CONFIG.value, mesh)
