@@ -66,6 +66,8 @@ def find_place(
     """
     address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     size, index, local_device_ids = num_processes, process_id, None
+    if _is_interactive() and (address, size, index) == (None, None, None):
+        return None
     if address is None or size is None or index is None:
         address, size, index, local_device_ids = _ask_cluster(
             address, size, index, timeout
@@ -122,6 +124,14 @@ def joined(place: Place | None, timeout: float, stays: str) -> Iterator[ProcessG
     except BaseException as error:
         # Not raised again: on the way out of Python JAX would wait for the others.
         group.end(error)
+
+
+def _is_interactive() -> bool:
+    """Whether this is SLURM's shell inside an allocation: one task, of a step of one.
+
+    Its SLURM_NTASKS, by which JAX goes, is that of the allocation.
+    """
+    return os.environ.get("SLURM_STEP_NUM_TASKS") == "1"
 
 
 def _ask_cluster(

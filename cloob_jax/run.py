@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -121,13 +122,16 @@ def _open_data(
         )
     found = {"config.data.train": source}
     found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
-    group.agree(
-        {
-            f"what is in {name}": f"{len(records)} records, fingerprint "
-            f"{records.fingerprint}"
-            for name, records in found.items()
-        }
-    )
+    facts = {
+        f"what is in {name}": f"{len(records)} records, fingerprint "
+        f"{records.fingerprint}"
+        for name, records in found.items()
+    }
+    if config.data.tokenizer is not None:
+        content = Path(config.data.tokenizer).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        facts["what is in config.data.tokenizer"] = f"fingerprint {digest}"
+    group.agree(facts)
     return source, tests
 
 

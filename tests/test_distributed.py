@@ -247,6 +247,14 @@ def test_processes_that_disagree_on_the_config_are_told_the_field(data, tmp_path
         assert "has 0.9, process 0" in line and "has 0.8;" in line
 
 
+def test_processes_that_are_to_do_different_things_do_not_wait(data, tmp_path):
+    flags = arguments(data, tmp_path / "run")
+    for process in start_all(2, flags, 1, lambda i: ["--print_sharding"] * i):
+        code, errors = finish(process, timeout=60)
+        [line] = last_words(errors)
+        assert code == 2 and "disagree on --print_sharding: process 1" in line, errors
+
+
 def test_processes_that_see_other_data_are_told_so(data, tmp_path):
     # One path, which means something else in each process, as on two machines.
     for index in range(2):
@@ -297,6 +305,9 @@ def test_a_cluster_is_found_and_a_lone_process_left_alone(monkeypatch):
     assert place.address[0] == "node07" and place.local_device_ids == [0]
     assert (place.num_processes, place.process_id) == (2, 1)
     assert find("other:80").address == ("other", 80)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # the shell of salloc
+    assert find() is None and find("other:80", 2, 1).process_id == 1
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("SLURM_PROCID", "0")
     assert find() is None

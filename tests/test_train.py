@@ -2,13 +2,16 @@
 
 import importlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_tokenizer_file import write
 
 from cloob_jax import train
 from cloob_jax.data import shapes
 from cloob_jax.errors import UserError
+from cloob_jax.process_group import ProcessGroup
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,31 @@ def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):
     train.train_and_evaluate(
         make_config(data, evals={}, **{"data.train": str(moved)}), tmp_path / "run"
     )
+
+
+class _Asked(ProcessGroup):
+    """Remembers what the processes of a run would compare."""
+
+    def agree(self, facts):
+        self.facts = getattr(self, "facts", {}) | facts
+        super().agree(facts)
+
+
+def test_processes_compare_what_their_tokenizers_hold(data, tmp_path):
+    path, told = write(tmp_path / "tokenizer.json"), []
+    for turn in range(3):
+        if turn == 2:
+            content = Path(path).read_text()
+            other = content.replace('"cat"', '"cow"')
+            assert len(other) == len(content) and other != content
+            Path(path).write_text(other)
+        group = _Asked()
+        config = make_config(data, evals={}, **{"data.tokenizer": path})
+        config.init_from = "/nowhere"  # where it ends, all being agreed
+        with pytest.raises(UserError, match="/nowhere"):
+            train.train_and_evaluate(config, tmp_path / str(turn), group)
+        told.append(group.facts["what is in config.data.tokenizer"])
+    assert told[0] == told[1] != told[2]
 
 
 def test_embeddings_of_a_ragged_tail_are_exact(data):
