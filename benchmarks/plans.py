@@ -18,7 +18,7 @@ import record
 _ROOT = Path(__file__).parent.parent
 _MILLION = "--config.batch_size=1048576"
 _SLICES = ("v5e:16x16", "v5p:4x4x4", "v6e:16x16")
-_GROWTH = ("4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
+_GROWTH = ("4x4x4", "4x8x8", "8x8x16", "16x16x16")
 _PAIRS_A_CHIP = 128
 
 
