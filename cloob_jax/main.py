@@ -32,8 +32,8 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "Which of the processes this is, from 0."
 )
-_JOIN_SECONDS = flags.DEFINE_float(
-    "join_seconds", 120.0, "How long the processes wait for each other.", 0.0
+_JOIN_SECONDS = flags.DEFINE_integer(
+    "join_seconds", 120, "How long the processes wait for each other.", 0
 )
 _PRINT_SHARDING = flags.DEFINE_bool(
     "print_sharding", False, "Print what lies on which devices, and end."
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
         # After the flags, so that --help and a wrong flag answer at once.
         from cloob_jax import distributed
 
-        timeout = _JOIN_SECONDS.value
+        timeout = float(_JOIN_SECONDS.value)
         place = distributed.find_place(
             _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
         )

@@ -9,6 +9,7 @@ from cloob_jax import warm_start
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
+from cloob_jax.process_group import ProcessGroup
 from cloob_jax.program import Program
 from cloob_jax.state import TrainState
 
@@ -41,17 +42,22 @@ def position(source: Source, examples_seen: int) -> dict[str, Any]:
 
 
 def start(
-    checkpoints: Checkpoints, program: Program, config: ConfigDict, source: Source
+    checkpoints: Checkpoints,
+    program: Program,
+    config: ConfigDict,
+    source: Source,
+    group: ProcessGroup,
 ) -> tuple[TrainState, int]:
     """The latest checkpoint's state and examples seen, or a new state and 0.
 
     Raises:
       UserError: the checkpoint was made with other data, or with a config that differs
-        in a field on which the state depends.
+        in a field on which the state depends; or processes see other checkpoints.
     """
     step = checkpoints.latest_step()
+    group.agree({"the latest step in --workdir": step})
     if step is None:
-        return warm_start.apply(program.init(), config), 0
+        return warm_start.apply(program.init(), config, group), 0
     if not checkpoints.can_go_on(step):
         raise UserError(
             f"--workdir holds weights (step {step}), not a run to go on with: give it "

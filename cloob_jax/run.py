@@ -81,7 +81,7 @@ def set_up(
         Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
     )
     stack.enter_context(group.failing_together(checkpoints.is_saving))
-    state, examples_seen = resume.start(checkpoints, parts, config, source)
+    state, examples_seen = resume.start(checkpoints, parts, config, source, group)
     metrics, bad = None, None
     if group.is_leader:
         run_directory.describe(workdir, plain)

@@ -1,6 +1,7 @@
 """Starting a run from the weights of another."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from ml_collections import ConfigDict
 
 from cloob_jax import inference, selection
 from cloob_jax.errors import UserError
+from cloob_jax.process_group import ProcessGroup
 from cloob_jax.state import TrainState
 from cloob_jax.weights import positions
 
 
-def apply(state: TrainState, config: ConfigDict) -> TrainState:
+def apply(state: TrainState, config: ConfigDict, group: ProcessGroup) -> TrainState:
     """A new run's state, with the parameters that `config.init_from` and its match say.
 
     Running statistics come with the scales of their norms. Positional embeddings are
@@ -24,9 +26,11 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
     Args:
       state: new, on its devices.
       config: of the run.
+      group: the processes of the run, which have to read the same weights.
 
     Raises:
-      UserError: no weights are there, or they are of another shape; all are named.
+      UserError: no weights are there, they are of another shape, or other processes
+        read others.
     """
     if config.init_from is None:
         if config.init_match is not None:
@@ -36,6 +40,7 @@ def apply(state: TrainState, config: ConfigDict) -> TrainState:
             )
         return state
     weights = inference.read(Path(config.init_from))
+    group.agree({"what is in config.init_from": _fingerprint(weights.params)})
     _check_meaning(weights.config, config)
     model = state.params["model"]
     chosen = selection.select(model, config.init_match, "config.init_match")
@@ -119,6 +124,13 @@ def _check_meaning(theirs: dict[str, Any], ours: ConfigDict) -> None:
                 f"config.data.tokenizer={here} is another than {there}, with which "
                 f"config.init_from={ours.init_from} was trained"
             )
+
+
+def _fingerprint(tree: Any) -> str:
+    digest = hashlib.sha256()
+    for name, leaf in _flat(tree):
+        digest.update(name.encode() + np.asarray(leaf).tobytes())
+    return f"fingerprint {digest.hexdigest()[:16]}"
 
 
 def _flat(tree: Any) -> list[tuple[str, Any]]:

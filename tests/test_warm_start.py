@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import shutil
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from cloob_jax import checkpoint, inference, program, resume, sharding, warm_sta
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import shapes, sources
 from cloob_jax.errors import UserError
+from cloob_jax.process_group import ProcessGroup
 
 
 def make_config(**overrides):
@@ -80,7 +82,9 @@ def weights(tmp_path_factory):
 
 def started(**overrides):
     parts = build(**overrides)
-    return begin(parts), warm_start.apply(begin(parts), make_config(**overrides))
+    return begin(parts), warm_start.apply(
+        begin(parts), make_config(**overrides), ProcessGroup()
+    )
 
 
 def equal(tree, expected):
@@ -233,6 +237,27 @@ def test_what_is_frozen_by_its_path_stays():
         )
 
 
+def test_processes_compare_the_weights_that_they_read(weights, tmp_path):
+    told = []
+
+    class Group(ProcessGroup):
+        def agree(self, facts):
+            told.append(dict(facts))
+
+    folder, model, stats = weights("RN-tiny")
+    shutil.copytree(folder, tmp_path / "copy")
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, model)
+    item = {"params": {"model": doubled, "objective": {}}, "batch_stats": stats}
+    config = {"model": {"name": "RN-tiny"}, "data": {}, "objective": {"name": "clip"}}
+    checkpoint.save_weights(
+        tmp_path / "doubled" / "checkpoints", item | {"ema": None}, config
+    )
+    for path in (folder, tmp_path / "copy", tmp_path / "doubled"):
+        warm_start.apply(begin(build()), make_config(init_from=str(path)), Group())
+    assert told[0].keys() == {"what is in config.init_from"}
+    assert told[0] == told[1] != told[2]
+
+
 def test_freezing_everything_is_refused():
     with pytest.raises(UserError, match="leaves nothing to train"):
         build(freeze=".")
@@ -252,7 +277,7 @@ def test_weights_are_no_run_to_go_on_with(weights, tmp_path):
         Checkpoints(folder / "checkpoints") as checkpoints,
         pytest.raises(UserError, match=r"holds weights \(step 0\).*--config.init_from"),
     ):
-        resume.start(checkpoints, build(), config, source)
+        resume.start(checkpoints, build(), config, source, ProcessGroup())
 
 
 def test_the_door_reads_what_a_run_saves(tmp_path):
