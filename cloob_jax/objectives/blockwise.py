@@ -189,11 +189,9 @@ def _retrieve_forward(
 ) -> tuple[tuple, tuple]:
     def visit(state: tuple, block: Array, start: Array) -> tuple[tuple, None]:
         del start
-        found = [
-            sums.add(beta * similarities(side, block), block)
-            for side, sums in zip(queries, state, strict=True)
-        ]
-        return tuple(found), None
+        logits = [beta * similarities(side, block) for side in queries]
+        pairs = zip(state, logits, strict=True)
+        return tuple(sums.add(own, block) for sums, own in pairs), None
 
     zero = stored[:, 0] * 0
     state = tuple(_Softmax(zero + MASKED, zero, side * 0) for side in queries)
@@ -224,17 +222,25 @@ def _retrieve_backward(
 
     def visit(state: tuple, block: Array, start: Array) -> tuple[tuple, Array]:
         del start
-        by_queries, by_block = [], jnp.zeros((), block.dtype)
-        for i, side in enumerate(queries):
-            weights = sums[i].weights(beta * similarities(side, block))
+        found, by_block = [], jnp.zeros((), block.dtype)
+        for i, (by_side, rest) in enumerate(state):
+            weights = sums[i].weights(beta * similarities(queries[i], block))
             slope = similarities(by_mixed[i], block) - shifts[i][:, None]
             by_logits = weights * slope
-            by_queries.append(state[i] + mix(by_logits, block))
-            by_block += beta * mix(by_logits.T, side) + mix(weights.T, by_mixed[i])
-        return tuple(by_queries), by_block
+            rest += jnp.sum(by_logits, axis=1)
+            found.append((by_side + mix(by_logits, block), rest))
+            by_block += beta * mix(by_logits.T, queries[i])
+            by_block += mix(weights.T, by_mixed[i])
+        return tuple(found), by_block
 
-    zeros = tuple(side * 0 for side in queries)
-    by_queries, by_stored = over.pass_by(visit, zeros, stored, stored * 0)
+    state = tuple((side * 0, side[:, 0] * 0) for side in queries)
+    state, by_stored = over.pass_by(visit, state, stored, stored * 0)
+    # A row's by_logits add up to 0, but for their rounding. That is most of them where
+    # one pattern outweighs all others: it must not count as a pull towards that one.
+    by_queries = tuple(
+        by_side - (rest * norm)[:, None] * side
+        for (by_side, rest), side, norm in zip(state, retrieved, norms, strict=True)
+    )
     by_beta = jax.tree.reduce(jnp.add, jax.tree.map(_inner, queries, by_queries))
     return by_stored, tuple(beta * side for side in by_queries), by_beta
 
@@ -244,12 +250,8 @@ _retrieve.defvjp(_retrieve_forward, _retrieve_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_log_sigmoid(
-    over: Blockwise,
-    rows: Float[Array, "b d"],
-    columns: Float[Array, "b d"],
-    scale: Float[Array, ""],
-    bias: Float[Array, ""],
-) -> Float[Array, " b"]:
+    over: Blockwise, rows: Array, columns: Array, scale: Array, bias: Array
+) -> Array:
     def visit(total: Array, block: Array, start: Array) -> tuple[Array, None]:
         logits = scale * similarities(rows, block) + bias
         signed = jnp.where(over.is_pair(rows, block, start), logits, -logits)

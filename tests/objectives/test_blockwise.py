@@ -98,6 +98,24 @@ def test_float32_is_near_float64(name, form):
         assert error < 2e-5, key
 
 
+@pytest.mark.parametrize("form", ["gather", "ring"])
+def test_a_sharp_retrieval_keeps_the_gradient_of_beta(form):
+    # Almost each row retrieves its own pair alone: to rounding, beta has no influence.
+    x, y = embeddings(NUM_PAIRS, width=64)
+
+    def gradient(form, mesh, dtype):
+        objective = objectives.build("cloob", form=form, mesh=mesh, block_size=7)
+        scalars = {key: jnp.asarray(80.0, dtype) for key in ("inv_tau", "beta")}
+        rows = (jnp.asarray(side.astype(np.float32), dtype) for side in (x, y))
+        by_scalars, _ = jax.jit(jax.grad(objective, 2, has_aux=True))(*rows, scalars)
+        return float(by_scalars["beta"])
+
+    with jax.enable_x64(True):
+        expected = gradient("plain", None, jnp.float64)
+    found = gradient(form, make_mesh((8, 1, 1)), jnp.float32)
+    assert found == pytest.approx(expected, rel=5e-5)
+
+
 def test_a_pair_that_has_won_keeps_an_exact_gradient():
     # p of the pair is 1 - 1e-9: in float32, 1 - p would be 0 or 60 times too much.
     x = np.eye(4, 8)
