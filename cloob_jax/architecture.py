@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cloob_jax import models
+from cloob_jax import models, sharding
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
 from cloob_jax.tokenizer_file import FileTokenizer
@@ -19,13 +19,14 @@ _ATTENTION = ("auto", "xla", "cudnn")
 
 
 def build(
-    config: ConfigDict, place: Callable[[jax.Array], jax.Array] = models.anywhere
+    config: ConfigDict, mesh: Mesh | None = None
 ) -> tuple[models.DualEncoder, Tokenizer]:
     """Makes the model and the tokenizer that a config describes.
 
     Args:
       config: with its `model` and `data`.
-      place: of `models.Compute`.
+      mesh: whose devices the examples and the parameters of a step are split over;
+        None: the compiler decides where activations lie.
 
     A field that is lacking, in the config of converted weights or of an older run, has
     the value that leaves the parameters' shapes alone.
@@ -55,7 +56,7 @@ def build(
             attention=_attention(
                 _one_of(_ATTENTION, model, "attention", "auto"), dtype
             ),
-            place=place,
+            **({} if mesh is None else sharding.placing(mesh)),
         ),
     )
     tokens = dataclasses.replace(tokens, context_length=encoders.context_length)

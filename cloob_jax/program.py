@@ -71,7 +71,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
       UserError: a value that cannot be meant, by its field's name.
     """
     validation.check(config)
-    model, tokens = architecture.build(config, sharding.placing_examples(mesh))
+    model, tokens = architecture.build(config, mesh)
     objective = objectives.build(
         config.objective.name,
         inv_tau=config.objective.inv_tau,

@@ -92,8 +92,8 @@ def batch_sharding(
     return NamedSharding(mesh, _BATCH if accumulate_steps == 1 else _PARTS)
 
 
-def placing_examples(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """What keeps activations `[b, ...]` where their examples lie, see `models.Compute`.
+def placing(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
+    """`place` and `gather` of `models.Compute`, on this mesh.
 
     Fewer examples than devices, as when parameters are drawn, may lie anywhere.
     """
@@ -104,7 +104,10 @@ def placing_examples(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
             return x
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, _BATCH))
 
-    return place
+    def gather(table: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(table, replicated(mesh))
+
+    return {"place": place, "gather": gather}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

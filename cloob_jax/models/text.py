@@ -3,6 +3,10 @@
 Source: `CLIP.encode_text` in `clip/model.py` of github.com/openai/CLIP.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -48,6 +52,7 @@ class TextEncoder(nn.Module):
             self.width,
             dtype=self.compute.dtype,
             embedding_init=nn.initializers.normal(0.02),
+            promote_dtype=functools.partial(_gathered, self.compute.gather),
             name="token_embedding",
         )(texts)
         positions = self.param(
@@ -76,3 +81,15 @@ class TextEncoder(nn.Module):
             kernel_init=nn.initializers.normal(self.width**-0.5),
             name="projection",
         )(x)
+
+
+def _gathered(
+    gather: Callable[[Array], Array],
+    table: Array | None,
+    *,
+    dtype: Any = None,
+    inexact: bool = False,
+) -> list[Array | None]:
+    """In place of Flax's `promote_dtype`: of the narrower type, less is gathered."""
+    assert table is not None and not inexact
+    return [gather(table.astype(dtype))]

@@ -24,8 +24,8 @@ REMAT_POLICIES: dict[str, Any] = {
 }
 
 
-def anywhere(x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
-    """Leaves it to the compiler where activations lie."""
+def anywhere(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Leaves it to the compiler where an array lies."""
     return x
 
 
@@ -42,6 +42,9 @@ class Compute(NamedTuple):
       place: takes activations `[b, ...]` of each layer and returns them, constrained
         to lie where their examples do. Without it a compiler that finds parameters
         split over the devices of the batch may split activations in their way.
+      gather: takes a table that each example looks its rows up in, and returns it,
+        constrained to lie on each device as a whole. Without it what is looked up may
+        be gathered instead, of the whole batch.
     """
 
     dtype: DTypeLike = jnp.bfloat16
@@ -49,6 +52,7 @@ class Compute(NamedTuple):
     scan_layers: bool = True
     attention: Literal["xla", "cudnn"] = "xla"
     place: Callable[[Array], Array] = anywhere
+    gather: Callable[[Array], Array] = anywhere
 
 
 def rematerialised(target: Any, remat: str, **options: Any) -> Any:
