@@ -33,7 +33,7 @@ class Run:
     parts: program.Program
     source: sources.Source
     load: pipeline.LoadPair
-    tests: Mapping[str, evaluators.ZeroShot]
+    tests: Mapping[str, evaluators.Evaluator]
     checkpoints: Checkpoints
     stop: Stop
     metrics: writers.MetricsWriter | None
@@ -108,18 +108,13 @@ def set_up(
 
 def _open_data(
     config: ConfigDict, parts: program.Program, group: ProcessGroup, log: writers.Log
-) -> tuple[sources.Source, dict[str, evaluators.ZeroShot]]:
+) -> tuple[sources.Source, dict[str, evaluators.Evaluator]]:
     """Draws and indexes what has to be, and makes sure that all see the same data."""
     # Where disks are shared, the others find what process 0 has made.
     with group.leader_first():
         _generate(config, log)
         source = sources.build(config.data.train)
-        tests = evaluators.build(
-            config.evals,
-            tokenizer=parts.tokenizer,
-            image_size=parts.model.image_size,
-            batch_size=config.batch_size // config.accumulate_steps,
-        )
+        tests = evaluators.build(config.evals)
     found = {"config.data.train": source}
     found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
     facts = {

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cloob_jax import run_directory, step_flops, writers
 from cloob_jax.data import pipeline
 from cloob_jax.errors import UserError
-from cloob_jax.evaluators import results, samples
+from cloob_jax.evaluators import Embedder, ZeroShot, results, samples
 from cloob_jax.interruption import Interrupted
 from cloob_jax.meter import Meter
 from cloob_jax.process_group import ProcessGroup
@@ -204,10 +204,16 @@ def _evaluate(
         return
     step = int(state.step)
     embed_images, embed_texts = map(run.stop.interrupts, run.parts.embedders(state))
-    found = results.run_all(
-        run.tests,
+    embedder = Embedder(
         embed_images,
         embed_texts,
+        tokenizer=run.parts.tokenizer,
+        image_size=run.parts.model.image_size,
+        batch_size=run.config.batch_size // run.config.accumulate_steps,
+    )
+    found = results.run_all(
+        run.tests,
+        embedder,
         directory=run.workdir / "eval" / str(step) if run.group.is_leader else None,
         model=run.config.model.name,
         pretrained=f"{run.workdir.name}-{step}",
@@ -215,13 +221,15 @@ def _evaluate(
     if run.metrics is not None and step not in run.metrics.evaluated:
         run.metrics.write(step, examples_seen, results.open_clip_names(found))
     if not final:
-        best = ", ".join(f"{k} {v['acc1']:.1%}" for k, v in found.items())
-        run.log.line(f"step {step}: zero-shot top-1: {best}")
+        run.log.line(f"step {step}: top-1 or recall@1: {results.headline(found)}")
         return
-    run.log.line(results.table(run.tests, found))
+    run.log.line(results.tables(run.tests, found))
+    tests = [test for test in run.tests.values() if isinstance(test, ZeroShot)]
+    if not tests:
+        return
     # The set with the most captions to choose from says most.
-    test = max(run.tests.values(), key=lambda test: len(test.dataset.class_names))
-    sheet = samples.draw(test, embed_images, embed_texts)
+    test = max(tests, key=lambda test: len(test.dataset.class_names))
+    sheet = samples.draw(test, embedder)
     if run.group.is_leader:
         sheet.save(run.workdir / "samples.png")
     run.log.line(f"pictures with their captions: {run.workdir / 'samples.png'}")

@@ -79,8 +79,19 @@ def get_config() -> ConfigDict:
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,
             "eval_steps": 5000,
-            # Name -> {kind: zero_shot, root: folder, split: test}; no root: left out.
-            "evals": {},
+            # Name -> {kind, root: a folder, split}; without a root it is left out.
+            "evals": {
+                # CLIP_benchmark's wds/imagenet1k.
+                "imagenet": {"kind": "zero_shot", "root": "", "split": "test"},
+                # Its wds/mscoco_captions, or a folder of pictures and captions: a list,
+                # Karpathy's or COCO's JSON, or Flickr's tokens.
+                "coco": {
+                    "kind": "retrieval",
+                    "root": "",
+                    "split": "test",
+                    "captions": "",
+                },
+            },
         }
     )
     return config.lock()  # so that a mistyped field is an error

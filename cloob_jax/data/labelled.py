@@ -5,44 +5,37 @@ ROOT/classnames.txt                    one class a line, in the order of the lab
 ROOT/zeroshot_classification_templates.txt      one a line, {c} is the class name
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
+from cloob_jax.data.pictures import Pictures
 from cloob_jax.data.sources import find_shards
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelledSet:
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledSet(Pictures):
     """Pictures with one label each, and the words for the labels."""
 
-    name: str
-    records: TarRecords
     class_names: list[str]
     templates: list[str]
 
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, record: int) -> tuple[bytes, int]:
-        """The encoded picture and its label.
+    def read(self, note: bytes) -> int:
+        """A label.
 
         Raises:
-          UserError: the label is no number, or no class has it.
+          ValueError: it is no number, or no class has it.
         """
-        image, text = self.records[record]
-        try:
-            label = int(text)
-            if not 0 <= label < len(self.class_names):
-                raise ValueError
-        except ValueError:
-            shard, key = self.records.name(record)
-            raise UserError(
-                f"{self.name}: {shard}, {key}.cls holds {text[:20]!r}; expected a "
-                f"label from 0 to {len(self.class_names) - 1} (classnames.txt)"
-            ) from None
-        return image, label
+        with contextlib.suppress(ValueError):
+            label = int(note)
+            if 0 <= label < len(self.class_names):
+                return label
+        raise ValueError(
+            f"its .cls holds {note[:20]!r}; expected a label from 0 to "
+            f"{len(self.class_names) - 1} (classnames.txt)"
+        )
 
     def prompts(self, label: int) -> list[str]:
         """The class's name in every template."""
@@ -67,21 +60,31 @@ def open_set(name: str, root: str, split: str = "test") -> LabelledSet:
     wrong = [template for template in templates if "{c}" not in template]
     if wrong:
         raise UserError(f"config.evals.{name}: the template {wrong[0]!r} lacks {{c}}")
-    shards = find_shards(str(directory / split), f"config.evals.{name}")
+    records = open_tars(f"config.evals.{name}", directory, split, "cls")
+    return LabelledSet(name, records, class_names, templates)
+
+
+def open_tars(field: str, directory: Path, split: str, companion: str) -> TarRecords:
+    """Opens `directory/split/*.tar`, of which an evaluation counts every record.
+
+    Raises:
+      UserError: a shard is missing, or anything in them is no whole record.
+    """
+    shards = find_shards(str(directory / split), field)
     count = directory / split / "nshards.txt"
     if count.is_file() and count.read_text().strip() != str(len(shards)):
         raise UserError(
-            f"config.evals.{name}: {count} says {count.read_text().strip()}, but there "
+            f"{field}: {count} says {count.read_text().strip()}, but there "
             f"are {len(shards)} tars beside it; fetch the others"
         )
-    records = TarRecords(shards, companion="cls")
+    records = TarRecords(shards, companion)
     if records.faults:
         fault = records.faults[0]
         raise UserError(
-            f"config.evals.{name}: {fault.shard} {fault.key}: {fault.reason}; an "
+            f"{field}: {fault.shard} {fault.key}: {fault.reason}; an "
             "evaluation counts every picture, so mend or replace the shard"
         )
-    return LabelledSet(name, records, class_names, templates)
+    return records
 
 
 def _lines(path: Path, name: str) -> list[str]:

@@ -14,8 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -24,7 +23,6 @@ import numpy as np
 from absl import flags
 
 from cloob_jax.data import augment, order
-from cloob_jax.data.labelled import LabelledSet
 from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
@@ -192,42 +190,6 @@ def _follow_trainer(worker_index: int, worker_count: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def labelled_batches(
-    dataset: LabelledSet, *, batch_size: int, image_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pictures in order: images uint8 `[<=b, h, w, 3]`, labels int64 `[<=b]`.
-
-    Raises:
-      UserError: a picture that cannot be decoded; an evaluation leaves none out.
-    """
-    for start in range(0, len(dataset), batch_size):
-        records = range(start, min(start + batch_size, len(dataset)))
-        yield load_labelled(dataset, records, image_size)
-
-
-def load_labelled(
-    dataset: LabelledSet, records: Iterable[int], image_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Some pictures, resized for evaluation: uint8 `[b, h, w, 3]`, and their labels.
-
-    Raises:
-      UserError: a picture that cannot be decoded.
-    """
-
-    def load(record: int) -> tuple[np.ndarray, int]:
-        encoded, label = dataset[record]
-        try:
-            image = augment.decode(encoded)
-        except augment.BadRecord as error:
-            shard, key = dataset.records.name(record)
-            raise UserError(f"{dataset.name}: {shard} {key}: {error}") from None
-        return augment.evaluation_resize(image, image_size), label
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        images, labels = zip(*pool.map(load, records), strict=True)
-    return np.stack(images), np.array(labels, np.int64)
 
 
 def place_on_mesh(

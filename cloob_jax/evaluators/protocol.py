@@ -1,22 +1,26 @@
-"""What an evaluator is: it gets two functions, never a model, a state or a mesh."""
+"""What an evaluator is: it gets an embedder, never a model, a state or a mesh."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
-Embed = Callable[[np.ndarray], np.ndarray]
-"""Images uint8 `[b, h, w, 3]`, or tokens int32 `[b, l]`, to unit vectors `[b, d]`."""
+from cloob_jax.data.pictures import Pictures
+from cloob_jax.evaluators.embedder import Embedder
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Measures something of a pair of encoders."""
+    """Measures something of a pair of encoders on a data set."""
 
-    task: str  # CLIP_benchmark's name of the task
+    @property
+    def task(self) -> str:
+        """CLIP_benchmark's name of it."""
+        ...
 
-    def run(
-        self, embed_images: Embed, embed_texts: Embed
-    ) -> Iterable[tuple[str, float]]:
+    @property
+    def dataset(self) -> Pictures:
+        """On which it is measured."""
+        ...
+
+    def run(self, embedder: Embedder) -> Iterable[tuple[str, float]]:
         """Yields figures under CLIP_benchmark's names."""
         ...

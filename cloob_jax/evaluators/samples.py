@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cloob_jax.data.pipeline import load_labelled
-from cloob_jax.evaluators.protocol import Embed
+from cloob_jax.data import pictures
+from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.zero_shot import ZeroShot, classifier
 
 _TILE, _TEXT, _GAP, _ROW = 112, 250, 14, 26
@@ -15,8 +15,7 @@ _INK, _FAINT = "#1f2328", "#d8dee4"
 
 def draw(
     test: ZeroShot,
-    embed_images: Embed,
-    embed_texts: Embed,
+    embedder: Embedder,
     columns: int = 2,
     rows: int = 5,
 ) -> Image.Image:
@@ -28,8 +27,8 @@ def draw(
     dataset = test.dataset
     count = min(columns * rows, len(dataset))
     records = np.linspace(0, len(dataset) - 1, count).astype(int).tolist()
-    images, labels = load_labelled(dataset, records, test.image_size)
-    scores = embed_images(images) @ classifier(dataset, test.tokenizer, embed_texts)
+    images, labels = pictures.load(dataset, records, embedder.image_size)
+    scores = embedder.embed_images(images) @ classifier(dataset, embedder)
     exponentials = np.exp(_INV_TAU * (scores - scores.max(axis=1, keepdims=True)))
     shares = exponentials / exponentials.sum(axis=1, keepdims=True)
 

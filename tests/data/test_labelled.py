@@ -4,7 +4,7 @@ import pytest
 from test_pipeline import jpeg
 from test_tars import write_tar
 
-from cloob_jax.data import labelled, pipeline
+from cloob_jax.data import labelled, pictures
 from cloob_jax.errors import UserError
 
 _NAMES = ["cat", "dog", "emu"]
@@ -28,7 +28,7 @@ def test_reads_pictures_labels_and_words(tmp_path):
     found = labelled.open_set("pets", str(root))
     assert len(found) == 5 and found[0] == (jpeg(0), 2)
     assert found.prompts(1) == ["a dog.", "the dog."]
-    batches = list(pipeline.labelled_batches(found, batch_size=2, image_size=16))
+    batches = list(pictures.batches(found, batch_size=2, image_size=16))
     assert [images.shape for images, _ in batches] == [(2, 16, 16, 3)] * 2 + [
         (1, 16, 16, 3)
     ]
@@ -74,5 +74,7 @@ def test_a_missing_part_is_named(tmp_path, damage, message):
 @pytest.mark.parametrize("label", [3, -1, "cat"])
 def test_a_label_without_a_class_is_named(tmp_path, label):
     found = labelled.open_set("pets", str(write_set(tmp_path / "set", [0, label])))
-    with pytest.raises(UserError, match=r"s0001\.cls holds.*from 0 to 2"):
+    with pytest.raises(
+        UserError, match=r"pets: 0.tar s0001: its \.cls holds.*from 0 to 2"
+    ):
         found[1]

@@ -5,7 +5,7 @@ import pytest
 from test_labelled import write_set
 
 from cloob_jax.data import labelled
-from cloob_jax.evaluators import ZeroShot, results, samples
+from cloob_jax.evaluators import Embedder, ZeroShot, results, samples
 from cloob_jax.evaluators.zero_shot import classifier
 from cloob_jax.tokenizer import Tokenizer
 
@@ -15,7 +15,7 @@ _LABELS = [0, 1, 2, 2, 1, 0, 2]
 @pytest.fixture
 def test(tmp_path):
     found = labelled.open_set("pets", str(write_set(tmp_path / "set", _LABELS)))
-    return ZeroShot(found, Tokenizer(8), image_size=16, batch_size=3)
+    return ZeroShot(found)
 
 
 def unit(rows):
@@ -31,17 +31,21 @@ def embed_texts(tokens):
     return unit(np.concatenate([rows, template], axis=1))
 
 
-def make_embed_images(answers):
+def make_embedder(answers):
     """Encoders that say `answers`, in the order in which pictures come."""
     remaining = iter(answers)
-    return lambda images: unit(
-        [[*np.eye(3)[next(remaining)], 0.1] for _ in range(len(images))]
+
+    def embed_images(images):
+        return unit([[*np.eye(3)[next(remaining)], 0.1] for _ in range(len(images))])
+
+    return Embedder(
+        embed_images, embed_texts, tokenizer=Tokenizer(8), image_size=16, batch_size=3
     )
 
 
 def test_prompts_are_averaged_and_normalised(test):
-    weights = classifier(test.dataset, test.tokenizer, embed_texts)
-    prompts = unit(embed_texts(test.tokenizer(["a dog.", "the dog."])))
+    weights = classifier(test.dataset, make_embedder([]))
+    prompts = unit(embed_texts(Tokenizer(8)(["a dog.", "the dog."])))
     np.testing.assert_allclose(
         weights[:, 1], unit([prompts.mean(axis=0)])[0], rtol=1e-6
     )
@@ -57,15 +61,19 @@ def test_prompts_are_averaged_and_normalised(test):
     ],
 )
 def test_scores_are_those_of_the_answers(test, answers, top1, recall):
-    found = dict(test.run(make_embed_images(answers), embed_texts))
+    found = dict(test.run(make_embedder(answers)))
     assert found == {"acc1": top1, "mean_per_class_recall": pytest.approx(recall)}
+
+
+def test_pictures_are_embedded_once(test):
+    embedder = make_embedder(_LABELS)  # has no more answers than there are pictures
+    assert dict(test.run(embedder)) == dict(test.run(embedder))
 
 
 def test_results_are_json_metrics_and_a_table(test, tmp_path):
     found = results.run_all(
         {"pets": test},
-        make_embed_images(_LABELS),
-        embed_texts,
+        make_embedder(_LABELS),
         directory=tmp_path / "eval",
         model="RN50",
         pretrained="run-7",
@@ -73,13 +81,13 @@ def test_results_are_json_metrics_and_a_table(test, tmp_path):
     [file] = (tmp_path / "eval").iterdir()
     assert file.name == "benchmark_pets_run-7_RN50_en_zeroshot_classification.json"
     assert results.open_clip_names(found)["val/pets-zeroshot-val-top1"] == 1.0
-    assert "pets            7        3      33.3    100.0" in results.table(
+    assert "pets            7        3      33.3    100.0" in results.tables(
         {"pets": test}, found
     )
 
 
 def test_samples_show_pictures_with_captions(test):
-    sheet = samples.draw(test, make_embed_images(_LABELS[::-1]), embed_texts)
+    sheet = samples.draw(test, make_embedder(_LABELS[::-1]))
     colours = {colour for _, colour in sheet.getcolors(1 << 20)}
     assert (0x1A, 0x7F, 0x37) in colours  # a true class in green
     assert (0xC4, 0x32, 0x0A) in colours

@@ -1,0 +1,91 @@
+"""Data sets for evaluation: pictures, each with a note such as a label or captions."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from cloob_jax.data import augment
+from cloob_jax.data.sources import Source
+from cloob_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures with random access and a note on each; safe in threads.
+
+    Attributes:
+      name: what people call the data set.
+      records: `(encoded picture, encoded note)`.
+    """
+
+    name: str
+    records: Source
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.records)
+
+    def __getitem__(self, record: int) -> tuple[bytes, Any]:
+        """An encoded picture, and its note.
+
+        Raises:
+          UserError: the note is not what it should be.
+        """
+        image, note = self.records[record]
+        try:
+            return image, self.read(note)
+        except ValueError as error:
+            where = self.where(record)
+            raise UserError(f"{self.name}: {where}: {error}") from None
+
+    def read(self, note: bytes) -> Any:
+        """What a note says.
+
+        Raises:
+          ValueError: it is not what it should be.
+        """
+        raise NotImplementedError
+
+    def where(self, record: int) -> str:
+        """The shard and the key of a picture, or its folder and file, for messages."""
+        return " ".join(self.records.name(record))
+
+
+def batches(
+    dataset: Pictures, *, batch_size: int, image_size: int
+) -> Iterator[tuple[np.ndarray, list]]:
+    """All pictures in order, as `load` gives them, `batch_size` or fewer at a time.
+
+    Raises:
+      UserError: a picture that cannot be decoded; an evaluation leaves none out.
+    """
+    for start in range(0, len(dataset), batch_size):
+        records = range(start, min(start + batch_size, len(dataset)))
+        yield load(dataset, records, image_size)
+
+
+def load(
+    dataset: Pictures, records: Iterable[int], image_size: int
+) -> tuple[np.ndarray, list]:
+    """Some pictures, resized for evaluation: uint8 `[b, h, w, 3]`, and their notes.
+
+    Raises:
+      UserError: a picture that cannot be decoded.
+    """
+
+    def read(record: int) -> tuple[np.ndarray, Any]:
+        encoded, note = dataset[record]
+        try:
+            image = augment.decode(encoded)
+        except augment.BadRecord as error:
+            where = dataset.where(record)
+            raise UserError(f"{dataset.name}: {where}: {error}") from None
+        return augment.evaluation_resize(image, image_size), note
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        images, notes = zip(*pool.map(read, records), strict=True)
+    return np.stack(images), list(notes)
