@@ -79,10 +79,10 @@ def compare(given: argparse.Namespace, mesh, name: str, pairs: int) -> list[dict
         for row in rows:
             row["seconds"] = statistics.quantiles(times[row["form"]][1:], n=4)
     for row in rows:
-        ratio = rows[0]["temporary_bytes"] / max(row["temporary_bytes"], 1)
+        less = rows[0]["temporary_bytes"] / max(row["temporary_bytes"], 2**20)
         print(
             f"{row['form']:8}{row['compile_seconds']:5.0f} s  "
-            f"{row['temporary_bytes'] / 2**20:8.0f} MiB  {ratio:6.1f} x",
+            f"{row['temporary_bytes'] / 2**20:8.0f} MiB  {less:6.1f} x",
             end="",
         )
         if given.run:

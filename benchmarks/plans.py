@@ -8,6 +8,7 @@ and started again. Needs the extras `tpu` and `notebooks`.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def table(rows: list[dict]) -> str:
                 f"{row['step_seconds'] * 1e3:,.0f}",
                 row["limit"],
                 f"{row['pairs_per_second']:,.0f}",
-                f"{row['days']:.2f}",
+                f"{row['days']:.2g}",
             ]
         else:
             needed = row["needed_bytes"]
@@ -114,17 +115,19 @@ def draw(rows: list[dict], file: Path) -> None:
     left.set_ylabel("peak HBM a chip, GiB")
     for kind in sorted({kind for row in rows for kind in row["collectives"]}):
         received = [
-            row["collectives"].get(kind, {"received_bytes": 0})["received_bytes"]
+            row["collectives"].get(kind, {"received_bytes": math.nan})["received_bytes"]
             for row in rows
         ]
-        right.plot(chips, [bytes_ / 2**20 for bytes_ in received], "o-", label=kind)
-    right.set_ylabel("received a chip and step, MiB")
+        right.plot(chips, [bytes_ / 2**30 for bytes_ in received], "o-", label=kind)
+    right.set_ylabel("received a chip and step, GiB")
     right.legend()
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(chips, [f"{count:,}" for count in chips])
-        axes.set_xlabel(f"v5p chips, {_PAIRS_A_CHIP} pairs each")
-        axes.set_ylim(bottom=0)
+        forms = [row["objective_form"] for row in rows]
+        ticks = [f"{count:,}\n{form}" for count, form in zip(chips, forms, strict=True)]
+        axes.set_xticks(chips, ticks)
+        axes.set_xlabel(f"v5p chips of {_PAIRS_A_CHIP} pairs, form of the objective")
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)
     figure.suptitle("ViT-B-16, CLOOB: what a chip holds and receives")
     figure.savefig(file, dpi=130)
