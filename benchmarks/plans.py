@@ -37,9 +37,7 @@ def main() -> None:
 def growth() -> list[tuple[str, ...]]:
     asked = []
     for shape in _GROWTH:
-        chips = 1
-        for size in shape.split("x"):
-            chips *= int(size)
+        chips = math.prod(map(int, shape.split("x")))
         batch = f"--config.batch_size={_PAIRS_A_CHIP * chips}"
         asked.append(("laion_vit_b16", f"v5p:{shape}", batch))
     return asked

@@ -47,6 +47,7 @@ class Program:
       batch_sharding: of both; its mesh is the run's.
       init: () -> state, a function of the seed alone.
       train_step: (state, batch) -> (state, metrics), donating the state.
+      part_size: examples that the encoders take at a time, in evaluations as well.
       embedders: state -> (embed_images, embed_texts), NumPy to NumPy, any number of
         rows, over all devices.
     """
@@ -61,6 +62,7 @@ class Program:
     batch_sharding: NamedSharding
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]
+    part_size: int
     embedders: Callable[[TrainState], tuple[Embed, Embed]]
 
 
@@ -82,9 +84,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     initial = functools.partial(_initial_variables, config, model)
     abstract_params, abstract_stats = jax.eval_shape(initial)
     _check_groups(config, bool(abstract_stats))
-    frozen = selection.select(abstract_params["model"], config.freeze, "config.freeze")
-    if all(jax.tree.leaves(frozen)):
-        raise UserError(f"config.freeze={config.freeze} leaves nothing to train")
+    frozen = _frozen(config, abstract_params["model"])
     total_steps, schedule, tx = _build_optimiser(config, frozen)
     first_state = functools.partial(_first_state, config, tx)
     abstract_state = jax.eval_shape(first_state, abstract_params, abstract_stats)
@@ -92,6 +92,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     batch_sharding = sharding.batch_sharding(
         mesh, config.batch_size, config.accumulate_steps
     )
+    part_size = config.batch_size // config.accumulate_steps
     train_step = functools.partial(
         step.train_step,
         model=model,
@@ -122,11 +123,21 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
             out_shardings=(shardings, sharding.replicated(mesh)),
             donate_argnums=0,
         ),
-        # A part of a batch at a time: what does not fit in training would not here.
-        embedders=_embedders(
-            model, mesh, shardings, config.batch_size // config.accumulate_steps
-        ),
+        part_size=part_size,
+        embedders=_embedders(model, mesh, shardings, part_size),
     )
+
+
+def _frozen(config: ConfigDict, params: Any) -> Any:
+    """Which of the model's parameters stay as they are.
+
+    Raises:
+      UserError: all of them.
+    """
+    frozen = selection.select(params, config.freeze, "config.freeze")
+    if all(jax.tree.leaves(frozen)):
+        raise UserError(f"config.freeze={config.freeze} leaves nothing to train")
+    return frozen
 
 
 def _embedders(

@@ -75,7 +75,7 @@ def set_up(
     plain = resume.plain(config)
     group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
     parts = program.build(config, sharding.make_mesh(**config.mesh))
-    source, tests = _open_data(config, parts, group, log)
+    source, tests = _open_data(config, group, log)
     load = pipeline.LoadPair(source, parts.tokenizer, parts.model.image_size)
     checkpoints = stack.enter_context(
         Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
@@ -107,7 +107,7 @@ def set_up(
 
 
 def _open_data(
-    config: ConfigDict, parts: program.Program, group: ProcessGroup, log: writers.Log
+    config: ConfigDict, group: ProcessGroup, log: writers.Log
 ) -> tuple[sources.Source, dict[str, evaluators.Evaluator]]:
     """Draws and indexes what has to be, and makes sure that all see the same data."""
     # Where disks are shared, the others find what process 0 has made.

@@ -209,7 +209,7 @@ def _evaluate(
         embed_texts,
         tokenizer=run.parts.tokenizer,
         image_size=run.parts.model.image_size,
-        batch_size=run.config.batch_size // run.config.accumulate_steps,
+        batch_size=run.parts.part_size,
     )
     found = results.run_all(
         run.tests,

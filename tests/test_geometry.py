@@ -68,6 +68,11 @@ def test_the_closest_of_the_others():
     by_image, by_text = geometry.closest_others(images, texts)
     np.testing.assert_allclose(by_image, products.max(axis=1))
     np.testing.assert_allclose(by_text, products.max(axis=0))
+    opposite = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    assert [side.tolist() for side in geometry.closest_others(opposite, opposite)] == [
+        [-1, -1],
+        [-1, -1],
+    ]
 
 
 def test_the_gap_between_two_sides():

@@ -85,6 +85,9 @@ def open_set(
         return CaptionedSet(name, labelled.open_tars(field, directory, split, "txt"))
     path = Path(captions).expanduser()
     found = _read_list(field, path, split)
+    bare = [file for file, texts in found.items() if not any(texts)]
+    if bare:
+        raise UserError(f"{field}.captions={path}: {bare[0]} has no caption; mend it")
     missing = [file for file in found if not (directory / file).is_file()]
     if missing:
         raise UserError(

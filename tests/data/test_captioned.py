@@ -86,6 +86,7 @@ def test_reads_lists_beside_a_folder(folder, name, text, expected):
         ("[1]", "expected Karpathy's or COCO's JSON"),
         (json.dumps(_KARPATHY).replace("test", "val"), "no picture.*split 'test'"),
         (json.dumps(_COCO).replace("a.jpg", "z.jpg"), "1 of the 2.*z.jpg; fetch them"),
+        (json.dumps(_COCO).replace("a dog ", " "), "b.jpg has no caption"),
         (json.dumps(_COCO).replace('"id": 3', '"id": 4'), "KeyError: 3"),
     ],
 )
