@@ -67,7 +67,7 @@ def _convert(source: Path, dest: Path, source_format: str, to: str) -> None:
         except UnicodeDecodeError:
             raise UserError("DEST is no valid UTF-8; give another name") from None
     if source_format == "cloob_jax":
-        ours = inference.read(source)
+        _, ours = inference.read(source)
     else:
         ours = _read(source, source_format)
     model = inference.Model(ours)

@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from cloob_jax import sharding, step
 from cloob_jax.models import DualEncoder
 
-Embed = Callable[[np.ndarray], np.ndarray]
-Bind = Callable[[Any, Any], tuple[Embed, Embed]]
+EmbedImages = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+EmbedTexts = Callable[[np.ndarray], np.ndarray]
+Bind = Callable[[Any, Any], tuple[EmbedImages, EmbedTexts]]
 
 
 def build(
@@ -29,11 +30,12 @@ def build(
 
     Returns:
       (params, batch_stats) -> (embed_images, embed_texts), which take any number of
-      rows: images uint8 `[b, h, w, 3]`, texts int32 `[b, l]`.
+      rows: images uint8 `[b, h, w, 3]` to features `[b, f]` and unit vectors `[b, d]`,
+      see `step.image_features`; texts int32 `[b, l]` to unit vectors.
     """
     rows, whole = sharding.batch_sharding(mesh, chunk), sharding.replicated(mesh)
     images = jax.jit(
-        functools.partial(step.embed_images, model=model),
+        functools.partial(step.image_features, model=model),
         in_shardings=(params, batch_stats, rows),
         out_shardings=whole,
     )
@@ -43,11 +45,11 @@ def build(
         out_shardings=whole,
     )
 
-    def in_chunks(function: Callable, inputs: np.ndarray) -> np.ndarray:
+    def in_chunks(function: Callable, inputs: np.ndarray) -> Any:
         # All chunks have one shape, so that there is one compilation; the padding of
         # the last is cut off again.
-        results = [np.zeros((0, model.embed_dim), np.float32)]
-        for start in range(0, len(inputs), chunk):
+        results = []
+        for start in range(0, max(len(inputs), 1), chunk):
             part = inputs[start : start + chunk]
             padding = [(0, chunk - len(part))] + [(0, 0)] * (inputs.ndim - 1)
             padded = np.pad(part, padding)
@@ -55,10 +57,12 @@ def build(
             placed = jax.make_array_from_callback(
                 padded.shape, rows, padded.__getitem__
             )
-            results.append(np.asarray(function(placed))[: len(part)])
-        return np.concatenate(results)
+            results.append(jax.tree.map(np.asarray, function(placed)))
+        return jax.tree.map(
+            lambda *parts: np.concatenate(parts)[: len(inputs)], *results
+        )
 
-    def bind(params: Any, batch_stats: Any) -> tuple[Embed, Embed]:
+    def bind(params: Any, batch_stats: Any) -> tuple[EmbedImages, EmbedTexts]:
         embed_images = functools.partial(images, params, batch_stats)
         embed_texts = functools.partial(texts, params)
         return (

@@ -30,7 +30,7 @@ from cloob_jax import (
     sharding,
 )
 from cloob_jax.data import augment
-from cloob_jax.embedding import Embed
+from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
 from cloob_jax.weights import Ours, positions
 
@@ -58,22 +58,21 @@ def load(
     Raises:
       UserError: no checkpoint is there, it is damaged, or a size does not suit it.
     """
-    return Model(
-        read(Path(directory)), image_size=image_size, dtype=dtype, batch_size=batch_size
-    )
+    _, weights = read(Path(directory))
+    return Model(weights, image_size=image_size, dtype=dtype, batch_size=batch_size)
 
 
-def read(directory: Path) -> Ours:
-    """The weights to evaluate in a run directory: the average where one is kept.
+def read(directory: Path) -> tuple[int, Ours]:
+    """The step and the weights to evaluate of a run: the average where one is kept.
 
     Raises:
       UserError: no checkpoint is there, or it is damaged.
     """
-    _, config, item = checkpoint.load_weights(directory)
+    step, config, item = checkpoint.load_weights(directory)
     params = item["params"] if item["ema"] is None else item["ema"]
     run, _ = checkpoint.run_and_step(directory)
     config["data"]["tokenizer"] = run_directory.tokenizer_of(run, config)
-    return Ours(config, params["model"], item["batch_stats"], params["objective"])
+    return step, Ours(config, params["model"], item["batch_stats"], params["objective"])
 
 
 class Model:
@@ -112,7 +111,7 @@ class Model:
             raise UserError(f"batch_size={batch_size}: expected at least 1")
         self._mesh = sharding.make_mesh()
         self._batch_size = batch_size
-        self._embedders: dict[int, tuple[Embed, Embed]] = {}
+        self._embedders: dict[int, tuple[EmbedImages, EmbedTexts]] = {}
         whole = sharding.replicated(self._mesh)
         abstract = abstract_variables(self.encoders)["params"]
         params = positions.resize(weights.params, abstract)
@@ -166,6 +165,16 @@ class Model:
 
         Raises:
           UserError: an array that is no batch of such bytes.
+        """
+        return self.image_features(images)[1]
+
+    def image_features(
+        self, images: Images
+    ) -> tuple[Float[np.ndarray, "b f"], Float[np.ndarray, "b d"]]:
+        """What a linear probe sees of pictures, and their embeddings.
+
+        The features are those before a vision transformer's projection, or after a
+        residual network's attention pool, not normalised. See `encode_image`.
         """
         if not isinstance(images, (np.ndarray, jax.Array)):
             images = self.preprocess(images)
@@ -243,7 +252,7 @@ class Model:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
-    def _embed(self, side: int, inputs: np.ndarray) -> np.ndarray:
+    def _embed(self, side: int, inputs: np.ndarray) -> Any:
         # A few sizes of batches, so that one picture does not cost as much as many, and
         # not every number of them is compiled.
         devices = jax.device_count()

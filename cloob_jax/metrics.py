@@ -6,10 +6,10 @@ from jaxtyping import Bool, Float, Int
 _ROWS = 1024  # of a matrix of scores at a time
 
 
-def top_k_accuracy(
+def top_k_hits(
     scores: Float[np.ndarray, "b classes"], labels: Int[np.ndarray, " b"], k: int
-) -> float:
-    """Share of rows whose label is among the `k` highest scores.
+) -> Bool[np.ndarray, " b"]:
+    """Which rows have their label among their `k` highest scores.
 
     A tie counts against the label, and so does NaN: scores that say nothing are not
     right by accident.
@@ -17,15 +17,27 @@ def top_k_accuracy(
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     # Not `scores >= own`, which NaN would fail. Its own score is taken off.
     rank = (~(scores < own)).sum(axis=1) - 1
-    return float((rank < k).mean())
+    return rank < k
 
 
-def mean_per_class_recall(
-    predictions: Int[np.ndarray, " b"], labels: Int[np.ndarray, " b"]
+def mean(
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    groups: Int[np.ndarray, " n"] | None = None,
 ) -> float:
-    """Recall of each class that occurs, averaged with equal weights."""
-    recalls = [(predictions[labels == c] == c).mean() for c in np.unique(labels)]
-    return float(np.mean(recalls))
+    """The mean, or that of the groups' means: of hits by class, the mean recall."""
+    if groups is None:
+        return float(np.mean(values))
+    _, means = group_means(values, groups)
+    return float(np.mean(means))
+
+
+def group_means(
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    groups: Int[np.ndarray, " n"],
+) -> tuple[Int[np.ndarray, " g"], Float[np.ndarray, " g"]]:
+    """The groups that occur, and the mean of each."""
+    names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return names, np.bincount(members, values) / sizes
 
 
 def match_ranks(
@@ -60,6 +72,7 @@ def match_ranks(
 def interval(
     values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
     groups: Int[np.ndarray, " n"] | None = None,
+    clusters: Int[np.ndarray, " n"] | None = None,
     num_resamples: int = 1000,
 ) -> tuple[float, float]:
     """The middle 95 % of a mean over as many examples, drawn again with replacement.
@@ -70,17 +83,25 @@ def interval(
       values: of each example, such as whether it was found.
       groups: the mean is that of the groups' means, as in a recall averaged over
         classes, and examples are drawn within their group; None: all are one.
+      clusters: examples that are drawn together, such as the captions of an image,
+        since they are not independent; None: each alone. Not with groups.
       num_resamples: how often all are drawn again.
     """
     rng = np.random.default_rng(0)
-    groups = np.zeros(len(values), np.int64) if groups is None else groups
-    names = np.unique(groups)
+    sums, sizes = values.astype(np.float64), np.ones(len(values))
+    if clusters is not None:
+        _, members = np.unique(clusters, return_inverse=True)
+        sums = np.bincount(members, sums).astype(np.float64)
+        sizes = np.bincount(members).astype(np.float64)
+    pairs = np.stack([sums, sizes], axis=1)
+    names = [None] if groups is None else np.unique(groups)
     means = np.zeros(num_resamples)
     for name in names:
-        found, counts = np.unique(values[groups == name], return_counts=True)
-        size = counts.sum()
-        # How often each value that there is comes up; few, where values are hits.
-        drawn = rng.multinomial(size, counts / size, num_resamples)
-        means += drawn @ found.astype(np.float64) / size / len(names)
+        rows = pairs if groups is None else pairs[groups == name]
+        found, counts = np.unique(rows, axis=0, return_counts=True)
+        # How often each row that there is comes up; few differ, where values are hits.
+        shares = counts / counts.sum()
+        drawn = rng.multinomial(counts.sum(), shares, num_resamples) @ found
+        means += drawn[:, 0] / drawn[:, 1] / len(names)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

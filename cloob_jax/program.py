@@ -26,7 +26,7 @@ from cloob_jax import (
     step,
     validation,
 )
-from cloob_jax.embedding import Embed
+from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
 from cloob_jax.state import Params, TrainState
 from cloob_jax.tokenizer import Tokenizer
@@ -48,8 +48,7 @@ class Program:
       init: () -> state, a function of the seed alone.
       train_step: (state, batch) -> (state, metrics), donating the state.
       part_size: examples that the encoders take at a time, in evaluations as well.
-      embedders: state -> (embed_images, embed_texts), NumPy to NumPy, any number of
-        rows, over all devices.
+      embedders: state -> (embed_images, embed_texts), see `embedding.build`.
     """
 
     model: models.DualEncoder
@@ -63,7 +62,7 @@ class Program:
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]
     part_size: int
-    embedders: Callable[[TrainState], tuple[Embed, Embed]]
+    embedders: Callable[[TrainState], tuple[EmbedImages, EmbedTexts]]
 
 
 def build(config: ConfigDict, mesh: Mesh) -> Program:
@@ -142,7 +141,7 @@ def _frozen(config: ConfigDict, params: Any) -> Any:
 
 def _embedders(
     model: models.DualEncoder, mesh: Mesh, shardings: TrainState, chunk: int
-) -> Callable[[TrainState], tuple[Embed, Embed]]:
+) -> Callable[[TrainState], tuple[EmbedImages, EmbedTexts]]:
     stats = shardings.batch_stats
     bind = embedding.build(model, mesh, shardings.evaluated(), stats, chunk)
     return lambda state: bind(state.evaluated(), state.batch_stats)

@@ -39,6 +39,16 @@ class Run:
     metrics: writers.MetricsWriter | None
     bad: BadRecords | None
 
+    def due(self, step: int) -> dict[str, evaluators.Evaluator]:
+        """The tests whose interval ends with this step, unless the run does too."""
+        if step in (0, self.parts.total_steps):
+            return {}
+        steps = {
+            name: self.config.evals[name].get("eval_steps") or self.config.eval_steps
+            for name in self.tests
+        }
+        return {n: test for n, test in self.tests.items() if step % steps[n] == 0}
+
     def save(self, state: TrainState, examples_seen: int) -> None:
         """Starts to save the state and the place in the data."""
         position = resume.position(self.source, examples_seen)
@@ -114,7 +124,8 @@ def _open_data(
     with group.leader_first():
         _generate(config, log)
         source = sources.build(config.data.train)
-        tests = evaluators.build(config.evals)
+        beta = config.objective.beta or evaluators.PUBLISHED_BETA
+        tests = evaluators.build(dict(config.evals.items()), beta=beta)
     found = {"config.data.train": source}
     found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
     facts = {

@@ -152,6 +152,27 @@ def embed_images(
     return _apply(model, variables, normalise(images), model.encode_image)
 
 
+def image_features(
+    params: Params,
+    batch_stats: Params,
+    images: UInt8[Array, "b h w c"],
+    *,
+    model: DualEncoder,
+) -> tuple[Float[Array, "b f"], Float[Array, "b d"]]:
+    """What linear probes see of images, and their embeddings as of `embed_images`.
+
+    A vision transformer's features are those before its projection, a residual
+    network's the output of its attention pool, not normalised (CLIP, appendix A.3).
+    """
+    embeds, kept = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        normalise(images),
+        method=model.encode_image,
+        mutable=["intermediates"],
+    )
+    return kept["intermediates"]["visual"]["features"][0], embeds
+
+
 def embed_texts(
     params: Params, texts: Int[Array, "b l"], *, model: DualEncoder
 ) -> Float[Array, "b d"]:

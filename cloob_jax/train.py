@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from cloob_jax import run_directory, step_flops, writers
 from cloob_jax.data import pipeline
 from cloob_jax.errors import UserError
-from cloob_jax.evaluators import Embedder, ZeroShot, results, samples
+from cloob_jax.evaluators import Embedder, Evaluator, ZeroShot, results, samples
 from cloob_jax.interruption import Interrupted
 from cloob_jax.meter import Meter
 from cloob_jax.process_group import ProcessGroup
@@ -44,7 +45,7 @@ def train_and_evaluate(
         try:
             state, examples_seen = _train(run, state, examples_seen)
             run.checkpoints.wait()
-            _evaluate(run, state, examples_seen, final=True)
+            _evaluate(run, state, examples_seen, run.tests, final=True)
         except Interrupted:
             run.checkpoints.wait()
             step = run.checkpoints.latest_step()
@@ -69,10 +70,10 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
     """
     config, total_steps = run.config, run.parts.total_steps
     done = int(state.step)
-    is_due = 0 < done < total_steps and done % config.eval_steps == 0
-    if is_due and not run.group.share(run.metrics and done in run.metrics.evaluated):
+    due = run.due(done)
+    if due and not run.group.share(run.metrics and done in run.metrics.evaluated):
         # The run was stopped when this step was saved, but not evaluated.
-        _evaluate(run, state, examples_seen)
+        _evaluate(run, state, examples_seen, due)
     batches = pipeline.train_batches(
         run.load,
         batch_size=config.batch_size,
@@ -98,16 +99,16 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
 
             last = step == total_steps
             save = last or stop or step % config.checkpoint_steps == 0
-            evaluate = not last and not stop and step % config.eval_steps == 0
-            if save or evaluate:
+            due = {} if stop else run.due(step)
+            if save or due:
                 # No state is kept before its step is known to be finite.
                 _settle(run, meter, pending)
                 pending = None
             if save:
                 run.save(state, examples_seen)
-            if evaluate:
+            if due:
                 try:
-                    _evaluate(run, state, examples_seen)
+                    _evaluate(run, state, examples_seen, due)
                 except Interrupted:
                     run.save(state, examples_seen)
                     raise
@@ -193,42 +194,50 @@ def _refuse_non_finite(
 
 
 def _evaluate(
-    run: Run, state: TrainState, examples_seen: int, final: bool = False
+    run: Run,
+    state: TrainState,
+    examples_seen: int,
+    tests: Mapping[str, Evaluator],
+    final: bool = False,
 ) -> None:
-    """Runs the evaluators; at the end of a run it prints a table and draws samples.
+    """Runs evaluators; at the end of a run it prints a table and draws samples.
 
     Raises:
       Interrupted: a signal came.
     """
-    if not run.tests:
+    if not tests:
         return
     step = int(state.step)
-    embed_images, embed_texts = map(run.stop.interrupts, run.parts.embedders(state))
+    embed_images, embed_texts = run.parts.embedders(state)
     embedder = Embedder(
-        embed_images,
-        embed_texts,
+        run.stop.interrupts(embed_images),
+        run.stop.interrupts(embed_texts),
         tokenizer=run.parts.tokenizer,
         image_size=run.parts.model.image_size,
         batch_size=run.parts.part_size,
+        report=lambda *progress: run.log.progress(writers.count(*progress), False),
     )
-    found = results.run_all(
-        run.tests,
-        embedder,
-        directory=run.workdir / "eval" / str(step) if run.group.is_leader else None,
-        model=run.config.model.name,
-        pretrained=f"{run.workdir.name}-{step}",
-    )
+    found = {
+        name: results.run_one(
+            test,
+            embedder,
+            directory=run.workdir / "eval" / str(step) if run.group.is_leader else None,
+            model=run.config.model.name,
+            pretrained=f"{run.workdir.name}-{step}",
+        )
+        for name, test in tests.items()
+    }
     if run.metrics is not None and step not in run.metrics.evaluated:
         run.metrics.write(step, examples_seen, results.open_clip_names(found))
     if not final:
         run.log.line(f"step {step}: top-1 or recall@1: {results.headline(found)}")
         return
-    run.log.line(results.tables(run.tests, found))
-    tests = [test for test in run.tests.values() if isinstance(test, ZeroShot)]
-    if not tests:
+    run.log.line(results.tables(tests, found))
+    zero_shot = [test for test in tests.values() if isinstance(test, ZeroShot)]
+    if not zero_shot:
         return
     # The set with the most captions to choose from says most.
-    test = max(tests, key=lambda test: len(test.dataset.class_names))
+    test = max(zero_shot, key=lambda test: len(test.dataset.class_names))
     sheet = samples.draw(test, embedder)
     if run.group.is_leader:
         sheet.save(run.workdir / "samples.png")

@@ -39,7 +39,7 @@ def apply(state: TrainState, config: ConfigDict, group: ProcessGroup) -> TrainSt
                 "from where, or leave it"
             )
         return state
-    weights = inference.read(Path(config.init_from))
+    _, weights = inference.read(Path(config.init_from))
     group.agree({"what is in config.init_from": _fingerprint(weights.params)})
     _check_meaning(weights.config, config)
     model = state.params["model"]

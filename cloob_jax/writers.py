@@ -128,6 +128,16 @@ class Progress:
             self._stream.write(text + "\n")
             self._stream.flush()
 
+    def count(self, what: str, done: int, total: int) -> None:
+        """That `done` of `total` are done; a bar on a terminal, a line at the end."""
+        text = count(what, done, total)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{text[:width]}")
+            self._stream.flush()
+        elif done == total:
+            self.line(text)
+
     def line(self, text: str) -> None:
         """A line that stays."""
         self.close()
@@ -152,6 +162,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def count(what: str, done: int, total: int) -> str:
+    """How far something is, as a bar: `cifar10: [#####.....] 5120/10000`."""
+    filled = 20 * done // total
+    return f"{what}: [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}"
 
 
 def duration(seconds: float | None) -> str:

@@ -79,17 +79,25 @@ def get_config() -> ConfigDict:
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,
             "eval_steps": 5000,
-            # Name -> {kind, root: a folder, split}; without a root it is left out.
+            # Name -> {kind: zero_shot, retrieval, linear_probe, few_shot or spectrum,
+            # root: a folder, split, and, if not the name and eval_steps above,
+            # dataset: what people call it, eval_steps}; without a root it is left out.
             "evals": {
-                # CLIP_benchmark's wds/imagenet1k.
-                "imagenet": {"kind": "zero_shot", "root": "", "split": "test"},
-                # Its wds/mscoco_captions, or a folder of pictures and captions: a list,
-                # Karpathy's or COCO's JSON, or Flickr's tokens.
+                # CLIP_benchmark's wds/imagenet1k, TFDS's imagenet2012, or a folder.
+                "imagenet": {
+                    "kind": "zero_shot",
+                    "root": "",
+                    "split": "test",
+                    "eval_steps": placeholder(int),
+                },
+                # CLIP_benchmark's wds/mscoco_captions, or a folder of pictures and
+                # captions: a list, Karpathy's or COCO's JSON, or Flickr's tokens.
                 "coco": {
                     "kind": "retrieval",
                     "root": "",
                     "split": "test",
                     "captions": "",
+                    "eval_steps": placeholder(int),
                 },
             },
         }

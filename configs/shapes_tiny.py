@@ -47,4 +47,11 @@ def get_config(directory: str = "data/shapes") -> ConfigDict:
         name: {"kind": "zero_shot", "root": f"{directory}/{name}", "split": "test"}
         for name in ("shape", "colour", "texture", "held_out")
     }
+    config.evals.captions = {
+        "kind": "retrieval",
+        "root": f"{directory}/captions",
+        "split": "test",
+    }
+    config.evals.spectrum = {**config.evals.captions, "kind": "spectrum"}
+    config.evals.spectrum.dataset = "captions"
     return config

@@ -24,7 +24,7 @@ def test_the_shards_are_read_whole():
     source = sources.build(str(_DATA / "train"))
     assert len(source) == 50_000 and source.faults == []
     assert source.name(0) == ("0.tar", "s0000000") and b"a" in source[0][1]
-    test = labelled.open_set("cifar10", str(_DATA))
+    test = labelled.open_set("config.evals.cifar10", "cifar10", str(_DATA))
     assert len(test) == 10_000 and len(test.class_names) == 10
 
 

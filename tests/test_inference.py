@@ -1,16 +1,15 @@
 """The door for notebooks, on eight devices."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_run
 import reference_encoders as encoders
 from PIL import Image
 
 import cloob_jax
-from cloob_jax import checkpoint, inference, models, step
+from cloob_jax import step
 from cloob_jax.errors import UserError
 
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
@@ -19,30 +18,8 @@ _STD = np.array([0.26862954, 0.26130258, 0.27577711])
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run directory of random weights, whose average differs from its parameters."""
     folder = tmp_path_factory.mktemp("run")
-    shapes = inference.abstract_variables(models.build("ViT-tiny"))
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: (rng.normal(size=leaf.shape) / 10).astype(np.float32),
-        shapes["params"],
-    )
-    item = {
-        "params": {
-            "model": jax.tree.map(np.zeros_like, params),
-            "objective": {"log_inv_tau": np.float32(0)},
-        },
-        "batch_stats": {},
-        "ema": {"model": params, "objective": {"log_inv_tau": np.float32(np.log(50))}},
-    }
-    config = {
-        "model": {"name": "ViT-tiny", "dtype": "bfloat16"},
-        "data": {"image_size": None},
-        "objective": {"name": "clip"},
-    }
-    checkpoint.save_weights(folder / "checkpoints", item, config)
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder, params
+    return folder, random_run.write(folder)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_every_room_has_a_test():
     # compiled parts (step), the order and its gaps (pipeline), tables and pictures
     # (zero_shot, writers), what data sets share (labelled, captioned).
     elsewhere = {"errors", "state", "protocol", "program", "order", "bad_records"}
-    elsewhere |= {"results", "samples", "embedder", "pictures"}
+    elsewhere |= {"results", "samples", "embedder", "pictures", "folders", "figures"}
     # Bounds (train), indices (tars).
     elsewhere |= {"validation", "tar_index"}
     # What objectives are made of; scenes and shards of the shapes data set.

@@ -20,18 +20,20 @@ _LABELS = np.array([0, 1, 2, 2])
     ("k", "accuracy"), [(1, 1 / 4), (2, 2 / 4), (3, 3 / 4), (4, 1)]
 )
 def test_top_k(k, accuracy):
-    assert metrics.top_k_accuracy(_SCORES, _LABELS, k) == accuracy
+    assert metrics.mean(metrics.top_k_hits(_SCORES, _LABELS, k)) == accuracy
 
 
-def test_mean_per_class_recall_weighs_classes_alike():
-    labels = np.array([0, 0, 0, 0, 3])
-    predictions = np.array([0, 0, 0, 1, 2])
-    assert metrics.mean_per_class_recall(predictions, labels) == (3 / 4 + 0) / 2
+def test_a_mean_over_groups_weighs_them_alike():
+    labels = np.array([3, 0, 0, 0, 0])
+    hits = np.array([0.0, 1, 1, 1, 0])
+    assert metrics.mean(hits, labels) == (3 / 4 + 0) / 2
+    names, means = metrics.group_means(hits, labels)
+    assert names.tolist() == [0, 3] and means.tolist() == [3 / 4, 0]
 
 
 def test_scores_that_are_not_numbers_are_wrong():
     scores, labels = np.full((4, 3), np.nan), np.array([0, 1, 2, 0])
-    assert metrics.top_k_accuracy(scores, labels, 1) == 0
+    assert not metrics.top_k_hits(scores, labels, 1).any()
 
 
 def test_any_caption_of_an_image_counts(monkeypatch):
@@ -81,3 +83,18 @@ def test_the_interval_of_means_over_classes_draws_within_them():
         [low, high], 0.75 + np.array([-1.96, 1.96]) * deviation, atol=0.1 * deviation
     )
     assert metrics.interval(np.ones(10)) == (1, 1)
+
+
+def test_the_interval_of_clusters_draws_them_whole():
+    # Of five captions an image all are found or none: as many draws as images.
+    images = np.repeat(np.arange(400), 5)
+    hits = images % 2 == 0
+    low, high = metrics.interval(hits, clusters=images)
+    deviation = (0.25 / 400) ** 0.5
+    np.testing.assert_allclose(
+        [low, high], 0.5 + np.array([-1.96, 1.96]) * deviation, atol=0.1 * deviation
+    )
+    # Images with more captions weigh more, as in the mean itself.
+    images = np.repeat([0, 1], [1, 9])
+    found = metrics.interval(images == 1, clusters=images, num_resamples=4000)
+    assert found == (0, 1)

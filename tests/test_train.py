@@ -3,15 +3,18 @@
 import importlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from test_tokenizer_file import write
 
 from cloob_jax import train
 from cloob_jax.data import shapes
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
+from cloob_jax.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,10 @@ def make_config(data, **overrides):
         ({"data.train": "/nowhere/{0..3}.tar"}, "which does not exist"),
         ({"evals.shape.root": "/nowhere"}, r"config\.evals\.shape.*nowhere"),
         ({"evals.shape.kind": "zeroshot"}, "kind=zeroshot.*zero_shot"),
+        (
+            {"evals": {"x": {"kind": "zero_shot", "root": "", "eval_steps": 0}}},
+            r"config\.evals\.x\.eval_steps=0: expected at least 1",
+        ),
     ],
     ids=str,
 )
@@ -121,6 +128,20 @@ def test_an_evaluation_that_was_cut_short_is_made_up_for(data, tmp_path):
     train.train_and_evaluate(config, tmp_path / "run")  # nothing is written twice
     again = [line for line in path.read_text().splitlines(True) if '"val/' in line]
     assert again == evaluated
+
+
+def test_each_evaluator_has_its_interval():
+    evals = {"seldom": {"eval_steps": 6}, "often": {"eval_steps": None}, "x": {}}
+    config = ConfigDict({"eval_steps": 2, "evals": evals})
+    parts = SimpleNamespace(total_steps=12)
+    anything = SimpleNamespace(task="", dataset=None, run=None, cells=None)
+    tests = dict.fromkeys(evals, anything)
+    some = SimpleNamespace(config=config, parts=parts, tests=tests)
+    due = {step: sorted(Run.due(some, step)) for step in range(13)}
+    # At the end all are run, whatever their intervals.
+    assert due.pop(6) == ["often", "seldom", "x"] and due.pop(12) == []
+    for step, names in due.items():
+        assert names == (["often", "x"] if step and step % 2 == 0 else [])
 
 
 def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):
@@ -174,10 +195,13 @@ def test_embeddings_of_a_ragged_tail_are_exact(data):
     embed_images, embed_texts = parts.embedders(parts.init())
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (17, 32, 32, 3), np.uint8)  # a batch and one more
-    together = embed_images(images)
-    alone = np.concatenate([embed_images(images[i : i + 1]) for i in range(17)])
-    assert together.shape == (17, 64)
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    features, together = embed_images(images)
+    alone = [embed_images(images[i : i + 1])[1] for i in range(17)]
+    assert together.shape == features.shape == (17, 64)
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+    # A residual network's features are its embeddings before they are normalised.
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(features / lengths, together, rtol=1e-5)
     texts = rng.integers(1, 49406, (3, parts.model.context_length), np.int32)
     assert embed_texts(texts).shape == (3, 64)

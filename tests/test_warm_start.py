@@ -284,6 +284,6 @@ def test_the_door_reads_what_a_run_saves(tmp_path):
     state = begin(build(**{"optim.ema_decay": 0.5}))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state, {}, resume.plain(make_config()))
-    read = inference.read(tmp_path)
+    _, read = inference.read(tmp_path)
     assert equal(read.params, state.ema["model"])
     assert not equal(read.params, state.params["model"])

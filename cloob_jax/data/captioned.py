@@ -8,15 +8,13 @@ Flickr8k.token.txt, results.token      FILE#NUMBER, a tab, the caption
 """
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cloob_jax.data import labelled
+from cloob_jax.data.folders import FolderRecords
 from cloob_jax.data.pictures import Pictures
-from cloob_jax.data.tar_index import Fault
 from cloob_jax.errors import UserError
 
 
@@ -37,36 +35,18 @@ class CaptionedSet(Pictures):
         return captions
 
 
-class FolderRecords:
-    """Pictures of a folder and captions of a list: what `TarRecords` is of tars."""
-
-    def __init__(self, folder: Path, captions: Mapping[str, Sequence[str]]):
-        """Of files by their names below `folder`, in the order of the list."""
-        self.faults: list[Fault] = []
-        self._folder, self._names = folder, list(captions)
-        self._captions = ["\n".join(captions[name]) for name in self._names]
-        text = json.dumps([self._names, self._captions])
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, record: int) -> tuple[bytes, bytes]:
-        path = self._folder / self._names[record]
-        return path.read_bytes(), self._captions[record].encode()
-
-    def name(self, record: int) -> tuple[str, str]:
-        """The folder and the file of a picture."""
-        return str(self._folder), self._names[record]
-
-
 def open_set(
-    name: str, root: str, split: str = "test", captions: str | None = None
+    field: str,
+    name: str,
+    root: str,
+    split: str = "test",
+    captions: str | None = None,
 ) -> CaptionedSet:
     """Opens tars in `root/split`, or the pictures in `root` that a list names.
 
     Args:
-      name: of the entry in the config.
+      field: what the user gave it by, for messages.
+      name: what results call it.
       root: a folder.
       split: of the tars or of Karpathy's list.
       captions: the list, one of the forms above; None: tars.
@@ -74,7 +54,6 @@ def open_set(
     Raises:
       UserError: a part of the layout is missing or empty, named.
     """
-    field = f"config.evals.{name}"
     directory = Path(root).expanduser()
     if not directory.is_dir():
         raise UserError(
@@ -95,7 +74,8 @@ def open_set(
             f"are not in {directory}, the first is {missing[0]}; fetch them, or point "
             f"{field}.root to where they are"
         )
-    return CaptionedSet(name, FolderRecords(directory, found))
+    notes = {file: "\n".join(texts) for file, texts in found.items()}
+    return CaptionedSet(name, FolderRecords(directory, notes))
 
 
 def _read_list(field: str, path: Path, split: str) -> dict[str, list[str]]:

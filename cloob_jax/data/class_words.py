@@ -30,12 +30,16 @@ class ClassWords:
       templates: prompts, in each of which {c} stands for the words of a class.
       classes: the set's own label of a class -> its words, in the set's usual order.
       spellings: further spellings of a label -> the label.
+      aliases: other names of the data set.
+      also_of: other data sets with the same classes, or some of them.
     """
 
     name: str
     templates: list[str]
     classes: Mapping[str, str]
     spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    aliases: Sequence[str] = ()
+    also_of: Sequence[str] = ()
 
     def class_names(self, labels: Sequence[str]) -> list[str]:
         """The words for a data set's own labels, in the order of the labels.
@@ -66,7 +70,8 @@ class ClassWords:
             rest = f"; and {more} more" if more > 0 else ""
             raise UserError(
                 f"labels of {self.name}: {'; '.join(faults[:_NUM_SHOWN])}{rest}; "
-                f"expected labels as {next(iter(self.classes))!r}, each once"
+                f"expected labels as {next(iter(self.classes))!r}, each once; a data "
+                "set of your own needs another name"
             )
         return [self.classes[key] for key in taken]
 
@@ -92,25 +97,53 @@ def find(name: str) -> ClassWords | None:
     That of CLIP_benchmark (`wds/vtab/flowers`, also as a folder: `wds_vtab-flowers`),
     of TFDS (`oxford_flowers102`) or a common one; None if nobody knows it.
     """
-    return _known().get(_plain(_PREFIXES.sub("", name)))
+    return _known().get(plain_name(name))
 
 
-def names() -> list[str]:
-    """The names of the data sets whose words are known, sorted."""
-    return sorted({words.name for words in _known().values()})
+def plain_name(name: str) -> str:
+    """The name of a data set without prefixes, case and punctuation."""
+    return _plain(_PREFIXES.sub("", name))
+
+
+def same_names(name: str) -> set[str]:
+    """The plain names under which people have the very data set of that name."""
+    groups = [{_plain(n) for n in [words.name, *words.aliases]} for words in _all()]
+    plain = plain_name(name)
+    return next((group for group in groups if plain in group), {plain})
+
+
+@functools.cache
+def _all() -> list[ClassWords]:
+    """22 small files, read at the first question."""
+    folder = importlib.resources.files("cloob_jax") / "vocabulary/class_words"
+    found = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        spellings = facts.get("spellings", {})
+        if facts.get("numbered"):
+            # The folders of ImageNet V2 are named by ImageNet's numbers.
+            spellings |= {str(n): label for n, label in enumerate(facts["classes"])}
+        found.append(
+            ClassWords(
+                file.name.removesuffix(".json"),
+                facts["templates"],
+                facts["classes"],
+                spellings,
+                facts["aliases"],
+                facts.get("also_of", []),
+            )
+        )
+    return found
 
 
 @functools.cache
 def _known() -> dict[str, ClassWords]:
-    """All data sets, by name and alias; 22 small files, read at the first question."""
-    folder = importlib.resources.files("cloob_jax") / "vocabulary/class_words"
-    known: dict[str, ClassWords] = {}
-    for file in folder.iterdir():
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        name, spellings = file.name.removesuffix(".json"), facts.get("spellings", {})
-        words = ClassWords(name, facts["templates"], facts["classes"], spellings)
-        known |= {_plain(alias): words for alias in [name, *facts["aliases"]]}
-    return known
+    """The words by all names of the data sets that they are of."""
+    return {
+        _plain(name): words
+        for words in _all()
+        for name in [words.name, *words.aliases, *words.also_of]
+    }
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,19 @@ def batches(
     Raises:
       UserError: a picture that cannot be decoded; an evaluation leaves none out.
     """
-    for start in range(0, len(dataset), batch_size):
-        records = range(start, min(start + batch_size, len(dataset)))
-        yield load(dataset, records, image_size)
+    starts = range(0, len(dataset), batch_size)
+    with ThreadPoolExecutor(1) as ahead:
+        # The next pictures are decoded while these are used.
+        def start_loading(start: int) -> Future:
+            records = range(start, min(start + batch_size, len(dataset)))
+            return ahead.submit(load, dataset, records, image_size)
+
+        pending = start_loading(0)
+        for start in starts:
+            current = pending
+            if start + batch_size < len(dataset):
+                pending = start_loading(start + batch_size)
+            yield current.result()
 
 
 def load(

@@ -1,6 +1,8 @@
-"""Evaluators: what a pair of encoders is worth, and how to build one from a config."""
+"""Evaluators: what a pair of encoders is worth, and how to build them from a config."""
 
 import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -9,41 +11,88 @@ from cloob_jax.errors import UserError
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.protocol import Evaluator
 from cloob_jax.evaluators.retrieval import Retrieval
+from cloob_jax.evaluators.spectrum import Spectrum
 from cloob_jax.evaluators.zero_shot import ZeroShot
 
-__all__ = ["Embedder", "Evaluator", "Retrieval", "ZeroShot", "build"]
+__all__ = [
+    "KINDS",
+    "PUBLISHED_BETA",
+    "Embedder",
+    "Evaluator",
+    "Retrieval",
+    "Spectrum",
+    "ZeroShot",
+    "build",
+]
+
+# Of the retrieval in CLOOB as published on CC3M.
+PUBLISHED_BETA = 8.0
+KINDS = ("zero_shot", "retrieval", "spectrum")
 
 
-def _zero_shot(name: str, entry: ConfigDict) -> Evaluator:
-    return ZeroShot(labelled.open_set(name, entry.root, entry.split))
-
-
-def _retrieval(name: str, entry: ConfigDict) -> Evaluator:
-    captions = entry.get("captions") or None
-    return Retrieval(captioned.open_set(name, entry.root, entry.split, captions))
-
-
-_KINDS = {"zero_shot": _zero_shot, "retrieval": _retrieval}
-
-
-def build(evals: ConfigDict) -> dict[str, Evaluator]:
+def build(
+    evals: Mapping[str, ConfigDict],
+    *,
+    beta: float,
+    field: Callable[[str], str] = "config.evals.{}".format,
+) -> dict[str, Evaluator]:
     """One evaluator for each entry of `config.evals`.
 
     Args:
-      evals: name -> `{kind, root, split}`, of kind `retrieval` also `captions`, a list
-        beside a folder of pictures; an entry without a root is left out.
+      evals: name -> entry, see `configs/common.py`; one without a root is left out.
+      beta: the scaling of the Hopfield retrieval, for spectra.
+      field: from the name of an entry to what messages call it.
 
     Raises:
       UserError: an unknown kind, or data that is not where the entry says.
     """
+    opener = _Opener()
     evaluators: dict[str, Evaluator] = {}
     for name, entry in evals.items():
-        if entry.kind not in _KINDS:
-            near = difflib.get_close_matches(entry.kind, _KINDS, 1, cutoff=0)
+        kind = entry.kind
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, 1, cutoff=0)
             raise UserError(
-                f"config.evals.{name}.kind={entry.kind}: unknown; did you mean "
-                f"{near[0]}? There are {', '.join(_KINDS)}"
+                f"{field(name)}.kind={kind}: unknown; did you mean {near[0]}? There "
+                f"are {', '.join(KINDS)}"
             )
-        if entry.root:
-            evaluators[name] = _KINDS[entry.kind](name, entry)
+        interval = entry.get("eval_steps")
+        if interval is not None and interval < 1:
+            raise UserError(f"{field(name)}.eval_steps={interval}: expected at least 1")
+        if not entry.root:
+            continue
+        given = field(name), entry.get("dataset") or name, entry
+        if kind == "retrieval":
+            evaluators[name] = Retrieval(opener.captioned(*given))
+        elif kind == "spectrum":
+            evaluators[name] = Spectrum(opener.captioned(*given), beta)
+        else:
+            evaluators[name] = ZeroShot(opener.labelled(*given))
     return evaluators
+
+
+class _Opener:
+    """Opens each data set once, so that all evaluators share its embeddings."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple, Any] = {}
+
+    def labelled(
+        self, field: str, name: str, entry: ConfigDict, split: str | None = None
+    ) -> labelled.LabelledSet:
+        split = split or entry.split
+        key = "labelled", name, entry.root, split
+        if key not in self._opened:
+            self._opened[key] = labelled.open_set(field, name, entry.root, split)
+        return self._opened[key]
+
+    def captioned(
+        self, field: str, name: str, entry: ConfigDict
+    ) -> captioned.CaptionedSet:
+        captions = entry.get("captions") or None
+        key = "captioned", name, entry.root, entry.split, captions
+        if key not in self._opened:
+            self._opened[key] = captioned.open_set(
+                field, name, entry.root, entry.split, captions
+            )
+        return self._opened[key]

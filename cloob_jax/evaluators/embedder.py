@@ -1,33 +1,37 @@
-"""A pair of encoders as evaluators see it: texts and data sets in, unit vectors out."""
+"""A pair of encoders as evaluators see it: texts and data sets in, vectors out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from cloob_jax.data.pictures import Pictures, batches
-from cloob_jax.embedding import Embed
+from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.tokenizer import Tokenizer
+
+Report = Callable[[str, int, int], None]
 
 
 class Embedder:
     """Embeds texts and data sets; the pictures of a data set once, for all evaluators.
 
     Attributes:
-      embed_images: images uint8 `[b, h, w, 3]` to unit vectors `[b, d]`.
+      embed_images: images uint8 `[b, h, w, 3]` to features `[b, f]`, what a linear
+        probe sees, and unit vectors `[b, d]`.
       embed_texts: tokens int32 `[b, l]` to unit vectors `[b, d]`.
       image_size: pixels on a side, of the image encoder.
     """
 
     def __init__(
         self,
-        embed_images: Embed,
-        embed_texts: Embed,
+        embed_images: EmbedImages,
+        embed_texts: EmbedTexts,
         *,
         tokenizer: Tokenizer,
         image_size: int,
         batch_size: int,
+        report: Report | None = None,
     ):
         """Of one state of the encoders.
 
@@ -37,11 +41,14 @@ class Embedder:
           tokenizer: of the text encoder.
           image_size: see above.
           batch_size: pictures read at a time.
+          report: is told a data set's name, how many of its pictures are embedded, and
+            how many there are.
         """
         self.embed_images, self.embed_texts = embed_images, embed_texts
         self.image_size = image_size
         self._tokenizer, self._batch_size = tokenizer, batch_size
-        self._pictures: dict[Pictures, tuple[np.ndarray, list]] = {}
+        self._report = report
+        self._found: dict[Pictures, tuple[np.ndarray, np.ndarray, list]] = {}
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Texts as unit vectors."""
@@ -53,12 +60,30 @@ class Embedder:
         Raises:
           UserError: a picture that cannot be decoded; an evaluation leaves none out.
         """
-        if dataset not in self._pictures:
-            embeds, notes = [], []
+        _, embeds, notes = self._embed(dataset)
+        return embeds, notes
+
+    def features(self, dataset: Pictures) -> tuple[Float[np.ndarray, "n f"], list[Any]]:
+        """What a linear probe sees of all pictures, and what the data set says of each.
+
+        Raises:
+          UserError: see `pictures`.
+        """
+        features, _, notes = self._embed(dataset)
+        return features, notes
+
+    def _embed(self, dataset: Pictures) -> tuple[np.ndarray, np.ndarray, list]:
+        if dataset not in self._found:
+            features, embeds, notes = [], [], []
             for images, found in batches(
                 dataset, batch_size=self._batch_size, image_size=self.image_size
             ):
-                embeds.append(self.embed_images(images))
+                parts = self.embed_images(images)
+                features.append(parts[0])
+                embeds.append(parts[1])
                 notes += found
-            self._pictures[dataset] = np.concatenate(embeds), notes
-        return self._pictures[dataset]
+                if self._report is not None:
+                    self._report(dataset.name, len(notes), len(dataset))
+            both = np.concatenate(features), np.concatenate(embeds)
+            self._found[dataset] = *both, notes
+        return self._found[dataset]

@@ -3,128 +3,117 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from cloob_jax import writers
+from cloob_jax.evaluators import figures
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.protocol import Evaluator
-from cloob_jax.evaluators.retrieval import Retrieval
-from cloob_jax.evaluators.zero_shot import ZeroShot
 
 Results = dict[str, dict[str, float]]
 
 # open_clip's names for CLIP_benchmark's figures.
-_OPEN_CLIP = {"acc1": "top1", "acc5": "top5"}
+_OPEN_CLIP = {
+    "acc1": "top1",
+    "acc5": "top5",
+    "mean_per_class_recall": "mean_per_class_recall",
+}
 _DIRECTIONS = {
     "image_retrieval_": "text_to_image_",
     "text_retrieval_": "image_to_text_",
 }
-_HEADLINES = ("acc1", "text_retrieval_recall@1", "image_retrieval_recall@1")
-_HEADERS = {
-    ZeroShot: [
-        "zero-shot",
-        "images",
-        "classes",
-        "chance %",
-        "top-1 %",
-        "top-5 %",
-        "per class %",
-    ],
-    Retrieval: [
-        "retrieval",
-        "images",
-        "to text R@1 %",
-        "R@5 %",
-        "R@10 %",
-        "to image R@1 %",
-        "R@5 %",
-        "R@10 %",
-    ],
-}
+_HEADLINES = (
+    "acc1",
+    "text_retrieval_recall@1",
+    "image_retrieval_recall@1",
+    "lp_acc1",
+)
 
 
-def run_all(
-    evaluators: Mapping[str, Evaluator],
+def run_one(
+    evaluator: Evaluator,
     embedder: Embedder,
     *,
     directory: Path | None,
     model: str,
     pretrained: str,
-) -> Results:
-    """Runs every evaluator and writes one JSON each into `directory`.
+) -> dict[str, float]:
+    """Runs one evaluator and writes its JSON into `directory`.
+
+    The JSON is CLIP_benchmark's, which `clip_benchmark build` reads, with arrays, such
+    as a spectrum, under `arrays` beside its `metrics`.
 
     Args:
-      evaluators: by the name of their data set.
+      evaluator: what to run.
       embedder: of the encoders.
       directory: such as `eval/STEP`; None: nothing is written.
       model: name of the architecture.
       pretrained: what distinguishes these weights, such as the run and the step.
 
     Returns:
-      Data set -> figure -> value, shares between 0 and 1.
+      Figure -> value, shares between 0 and 1.
     """
-    results: Results = {}
-    for name, evaluator in evaluators.items():
-        results[name] = dict(evaluator.run(embedder))
-        if directory is None:
-            continue
-        task, weights = evaluator.task, pretrained.replace("/", "-")
-        writers.write_json(
-            directory / f"benchmark_{name}_{weights}_{model}_en_{task}.json",
-            {
-                "dataset": name,
-                "model": model,
-                "pretrained": pretrained,
-                "task": task,
-                "metrics": results[name],
-                "language": "en",
+    found = dict(evaluator.run(embedder))
+    scalars = {name: v for name, v in found.items() if not isinstance(v, np.ndarray)}
+    if directory is not None:
+        dataset, task = evaluator.dataset.name, evaluator.task
+        weights = pretrained.replace("/", "-")
+        content = {
+            "dataset": dataset,
+            "model": model,
+            "pretrained": pretrained,
+            "task": task,
+            "metrics": scalars,
+            "language": "en",
+            "arrays": {
+                name: [None if np.isnan(x) else x for x in value.tolist()]
+                for name, value in found.items()
+                if isinstance(value, np.ndarray)
             },
-        )
-    return results
+        }
+        name = f"benchmark_{dataset}_{weights}_{model}_en_{task}.json"
+        writers.write_json(directory / name, content)
+    return scalars
 
 
 def open_clip_names(results: Results) -> dict[str, float]:
-    """The figures under the names that open_clip logs, each with its data set's."""
+    """The figures under the names that open_clip logs, each with its data set's.
+
+    Args:
+      results: name of the data set -> figure -> value.
+    """
     return {
         f"val/{name}-{_open_clip_name(figure)}": value
-        for name, figures in results.items()
-        for figure, value in figures.items()
+        for name, found in results.items()
+        for figure, value in found.items()
+        if not figures.is_interval(figure)
     }
 
 
 def headline(results: Results) -> str:
     """One figure or two of each data set, for a line in the middle of a run."""
     parts = []
-    for name, figures in results.items():
-        shares = [f"{figures[f]:.1%}" for f in _HEADLINES if f in figures]
-        parts.append(f"{name} {' / '.join(shares)}")
+    for name, found in results.items():
+        shares = [f"{found[f]:.1%}" for f in _HEADLINES if f in found]
+        if shares:
+            parts.append(f"{name} {' / '.join(shares)}")
     return ", ".join(parts)
 
 
 def tables(evaluators: Mapping[str, Evaluator], results: Results) -> str:
-    """What a person reads at the end: one line for each data set, in percent."""
-    rows: dict[type, list[list[str]]] = {ZeroShot: [], Retrieval: []}
-    for name, figures in results.items():
-        evaluator = evaluators[name]
-        row = [name, f"{len(evaluator.dataset)}"]
-        if isinstance(evaluator, ZeroShot):
-            num_classes = len(evaluator.dataset.class_names)
-            shares = [1 / num_classes, figures["acc1"], figures.get("acc5"), None]
-            shares[3] = figures["mean_per_class_recall"]
-            row.append(str(num_classes))
-        else:
-            shares = [
-                figures[f"{found}_retrieval_recall@{k}"]
-                for found in ("text", "image")
-                for k in (1, 5, 10)
-            ]
-        row += ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-        rows[type(evaluator)].append(row)
-    return "\n\n".join(
-        writers.table(_HEADERS[kind], found) for kind, found in rows.items() if found
-    )
+    """What a person reads at the end: a table for each kind of evaluator."""
+    kinds: dict[tuple[str, ...], list[list[str]]] = {}
+    for name, found in results.items():
+        cells = evaluators[name].cells(found)
+        kinds.setdefault(tuple(cells), []).append(list(cells.values()))
+    return "\n\n".join(writers.table(header, rows) for header, rows in kinds.items())
 
 
 def _open_clip_name(figure: str) -> str:
     for prefix, direction in _DIRECTIONS.items():
         if figure.startswith(prefix):
             return direction + figure.removeprefix(prefix).replace("recall@", "R@")
-    return f"zeroshot-val-{_OPEN_CLIP.get(figure, figure)}"
+    for name, ours in _OPEN_CLIP.items():
+        if figure == name or figure.startswith(name + "_"):
+            return f"zeroshot-val-{ours}{figure.removeprefix(name)}"
+    return figure

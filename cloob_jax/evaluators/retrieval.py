@@ -5,13 +5,15 @@ as in the field's papers and in CLIP_benchmark.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from cloob_jax import metrics
 from cloob_jax.data.captioned import CaptionedSet
+from cloob_jax.evaluators import figures
 from cloob_jax.evaluators.embedder import Embedder
+from cloob_jax.evaluators.protocol import Figure
 
 _RECALLS = (1, 5, 10)
 
@@ -24,10 +26,10 @@ class Retrieval:
 
     task = "zeroshot_retrieval"
 
-    def run(self, embedder: Embedder) -> Iterator[tuple[str, float]]:
-        """Yields `image_retrieval_recall@K` (of images, by captions), shares, and
-        `image_retrieval_mean_rank` and `median_rank`, the first rank being 1; then
-        `text_retrieval_...` the same, of captions by images.
+    def run(self, embedder: Embedder) -> Iterator[tuple[str, Figure]]:
+        """Yields `image_retrieval_recall@K` (of images, by captions), shares with their
+        intervals, and `image_retrieval_mean_rank` and `median_rank`, the first rank
+        being 1; then `text_retrieval_...` the same, of captions by images.
         """
         images, captions = embedder.pictures(self.dataset)
         numbers = np.arange(len(images))
@@ -40,6 +42,17 @@ class Retrieval:
         for found, sides in directions.items():
             ranks = metrics.match_ranks(*sides)
             for k in _RECALLS:
-                yield f"{found}_retrieval_recall@{k}", float(np.mean(ranks < k))
+                name = f"{found}_retrieval_recall@{k}"
+                yield from figures.share(name, ranks < k, clusters=sides[2])
             yield f"{found}_retrieval_mean_rank", float(np.mean(ranks) + 1)
             yield f"{found}_retrieval_median_rank", float(np.median(ranks) + 1)
+
+    def cells(self, found: Mapping[str, float]) -> dict[str, str]:
+        """See `Evaluator`."""
+        row = {"retrieval": self.dataset.name, "images": str(len(self.dataset))}
+        for label, name in (("to text", "text"), ("to image", "image")):
+            first, fifth, tenth = (f"{name}_retrieval_recall@{k}" for k in _RECALLS)
+            row[f"{label} R@1 %"] = figures.cell_with_interval(found, first)
+            row[f"{label} R@5"] = figures.cell(found, fifth)
+            row[f"{label} R@10"] = figures.cell(found, tenth)
+        return row

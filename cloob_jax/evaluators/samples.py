@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cloob_jax.data import pictures
+from cloob_jax.data import labelled, pictures
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.zero_shot import ZeroShot, classifier
 
@@ -28,7 +28,9 @@ def draw(
     count = min(columns * rows, len(dataset))
     records = np.linspace(0, len(dataset) - 1, count).astype(int).tolist()
     images, labels = pictures.load(dataset, records, embedder.image_size)
-    scores = embedder.embed_images(images) @ classifier(dataset, embedder)
+    _, embeds = embedder.embed_images(images)
+    templates = next(iter(dataset.prompt_sets.values()))
+    scores = embeds @ classifier(dataset.class_names, templates, embedder)
     exponentials = np.exp(_INV_TAU * (scores - scores.max(axis=1, keepdims=True)))
     shares = exponentials / exponentials.sum(axis=1, keepdims=True)
 
@@ -49,7 +51,8 @@ def draw(
         for line, guess in enumerate(np.argsort(-share)[:3].tolist()):
             colour = _RIGHT if guess == label else _OTHER if line else _WRONG
             place = (left + _TILE + _GAP, top + 8 + line * (_ROW + 8))
-            _bar(pen, place, dataset.prompts(guess)[0], float(share[guess]), colour)
+            caption = labelled.fill(templates[0], dataset.class_names[guess])
+            _bar(pen, place, caption, float(share[guess]), colour)
     return sheet
 
 

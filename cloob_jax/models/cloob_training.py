@@ -74,7 +74,9 @@ class CloobTrainingVision(nn.Module):
         positions = self.param("positional_embedding", normal, x.shape[1:])
         x = x + positions[None].astype(dtype)
         x = _transformer(self.width, self.num_heads, self.num_layers, self.compute)(x)
-        return nn.Dense(self.embed_dim, name="projection")(x[:, 0].astype(jnp.float32))
+        x = x[:, 0].astype(jnp.float32)
+        self.sow("intermediates", "features", x)  # what a linear probe sees
+        return nn.Dense(self.embed_dim, name="projection")(x)
 
 
 class CloobTrainingText(nn.Module):

@@ -163,9 +163,11 @@ class ModifiedResNet(nn.Module):
                     dtype=dtype,
                     name=f"layer{stage + 1}_{block}",
                 )(x, train)
-        return AttentionPool(
+        x = AttentionPool(
             self.embed_dim,
             num_heads=x.shape[-1] // 64,
             dtype=dtype,
             name="attnpool",
         )(x)
+        self.sow("intermediates", "features", x)  # what a linear probe sees
+        return x

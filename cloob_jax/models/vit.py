@@ -70,6 +70,7 @@ class VisionTransformer(nn.Module):
         )(x)
         # Float32 from here on, for the reason given in the text encoder.
         x = layer_norm(jnp.float32, "ln_post")(x[:, 0])
+        self.sow("intermediates", "features", x)  # what a linear probe sees
         return nn.Dense(
             self.embed_dim, use_bias=False, kernel_init=normal, name="projection"
         )(x)

@@ -53,7 +53,7 @@ def folder(tmp_path):
 
 def test_reads_tars(tmp_path):
     root = write_tars(tmp_path / "set", [["a cat", "the cat"], ["a dog"]])
-    found = captioned.open_set("pets", str(root))
+    found = captioned.open_set("config.evals.pets", "pets", str(root))
     assert len(found) == 2
     assert found[0] == (jpeg(0), ["a cat", "the cat"]) and found[1][1] == ["a dog"]
 
@@ -70,7 +70,9 @@ def test_reads_tars(tmp_path):
 def test_reads_lists_beside_a_folder(folder, name, text, expected):
     path = folder.parent / name
     path.write_text(text)
-    found = captioned.open_set("pets", str(folder), captions=str(path))
+    found = captioned.open_set(
+        "config.evals.pets", "pets", str(folder), captions=str(path)
+    )
     read = {found.records.name(i)[1]: found[i] for i in range(len(found))}
     assert list(read) == expected
     cat, dog = (read[name] for name in expected)
@@ -94,23 +96,30 @@ def test_a_list_that_cannot_be_used_is_named(folder, text, message):
     path = folder.parent / "list.json"
     path.write_text(text)
     with pytest.raises(UserError, match=rf"config\.evals\.pets(?s:.*){message}"):
-        captioned.open_set("pets", str(folder), captions=str(path))
+        captioned.open_set("config.evals.pets", "pets", str(folder), captions=str(path))
 
 
 def test_other_mistakes_are_named(folder, tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder"):
-        captioned.open_set("pets", str(tmp_path / "nowhere"))
+        captioned.open_set("config.evals.pets", "pets", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="captions=.*gone.json cannot be read"):
-        captioned.open_set("pets", str(folder), captions="gone.json")
+        captioned.open_set(
+            "config.evals.pets", "pets", str(folder), captions="gone.json"
+        )
     (folder.parent / "list.txt").write_text("a.jpg a cat\n")
     with pytest.raises(UserError, match="expected Karpathy's.*ValueError"):
-        captioned.open_set("pets", str(folder), captions=f"{folder.parent}/list.txt")
+        captioned.open_set(
+            "config.evals.pets",
+            "pets",
+            str(folder),
+            captions=f"{folder.parent}/list.txt",
+        )
     for text, message in (([""], "it has no caption"), (["\udcff"], "utf-8")):
         root = tmp_path / message
         (root / "test").mkdir(parents=True)
         encoded = "\n".join(text).encode("utf-8", "surrogateescape")
         members = [("s0.jpg", jpeg(0)), ("s0.txt", encoded)]
         write_tar(root / "test" / "0.tar", members)
-        found = captioned.open_set("pets", str(root))
+        found = captioned.open_set("config.evals.pets", "pets", str(root))
         with pytest.raises(UserError, match=f"pets: 0.tar s0: .*{message}"):
             found[0]

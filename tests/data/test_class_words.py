@@ -50,7 +50,8 @@ def _unique(pairs):
 
 
 def test_every_set_is_there():
-    assert class_words.names() == sorted(_COUNTS)
+    assert sorted(f.name for f in _FOLDER.iterdir()) == [f"{n}.json" for n in _COUNTS]
+    assert all(class_words.find(name).name == name for name in _COUNTS)
 
 
 @pytest.mark.parametrize("name", _COUNTS)
@@ -168,3 +169,17 @@ def test_an_unknown_set_is_none_and_no_alias_belongs_to_two():
         ]
     ]
     assert len(set(aliases)) == len(aliases)
+
+
+def test_sets_that_share_words_are_not_the_same_set():
+    assert class_words.same_names("imagenet2012") >= {"imagenet1k", "imagenet"}
+    assert class_words.same_names("wds/imagenetv2") == {"imagenetv2"}
+    assert class_words.same_names("vtab/flowers") >= {"oxfordflowers102", "flowers"}
+    assert class_words.same_names("my_pets") == {"mypets"}
+
+
+def test_the_folders_of_imagenet_v2_are_numbers_of_imagenet():
+    # Sorted as text, as a listing gives them: the place says nothing.
+    found = _words("imagenetv2").class_names(["0", "1", "10", "100", "999"])
+    assert found[:2] == ["tench", "goldfish"] and found[4] == "toilet paper"
+    assert found[2:4] == ["brambling", "black swan"]

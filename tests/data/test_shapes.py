@@ -71,7 +71,7 @@ def test_bytes_depend_on_the_seed_but_not_on_the_processes(made, tmp_path, monke
         report=lambda done, total: progress.append((done, total)),
     )
     assert read_tree(tmp_path / "two") == read_tree(made)
-    assert [total for _, total in progress] == 7 * [60 + 4 * 24]
+    assert [total for _, total in progress] == 8 * [60 + 5 * 24]
     assert progress == sorted(progress) and progress[-1][0] == progress[-1][1]
     shapes.generate(tmp_path / "other", **counts, seed=1, num_processes=1)
     for name in ("train/00000.tar", "shape/test/0.tar"):
@@ -97,6 +97,16 @@ def test_training_shards_lie_as_img2dataset_writes_them(made):
             captions = record["txt"].decode().split("\n")
             assert 1 <= len(captions) <= 3 and all(captions)
             assert len(captions) == len(set(captions))
+
+
+def test_other_pairs_lie_as_clip_benchmark_reads_them(made):
+    records = read_tar(made / "captions" / "test" / "0.tar")
+    assert list(records) == [f"s{i:07d}" for i in range(24)]
+    trained = read_tar(made / "train" / "00000.tar").values()
+    pictures = {record["jpg"] for record in trained}
+    for record in records.values():
+        assert open_jpeg(record["jpg"]).size == (64, 64)
+        assert record["txt"].decode().strip() and record["jpg"] not in pictures
 
 
 @pytest.mark.parametrize("task", ["shape", "colour", "texture", "held_out"])
@@ -153,7 +163,7 @@ def test_a_second_call_returns_at_once_and_two_at_once_draw_once(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(call, range(2)))
     call(None)
-    assert reports == [30, 31, 32, 33, 34]
+    assert reports == [30, 31, 32, 33, 34, 35]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

@@ -19,7 +19,8 @@ def embedder():
     axes = iter(np.eye(3, dtype=np.float32))
 
     def embed_images(images):
-        return np.stack([next(axes) for _ in images])
+        embeds = np.stack([next(axes) for _ in images])
+        return embeds, embeds
 
     def embed_texts(tokens):
         counts = [[np.sum(row == word) for word in _WORDS] for row in tokens]
@@ -32,7 +33,11 @@ def embedder():
 
 
 def test_recalls_and_ranks(embedder, tmp_path):
-    test = Retrieval(captioned.open_set("pets", str(write_tars(tmp_path, _CAPTIONS))))
+    test = Retrieval(
+        captioned.open_set(
+            "config.evals.pets", "pets", str(write_tars(tmp_path, _CAPTIONS))
+        )
+    )
     found = dict(test.run(embedder))
     # By captions, the pictures: all at the first place.
     assert found["image_retrieval_recall@1"] == 1
@@ -40,7 +45,7 @@ def test_recalls_and_ranks(embedder, tmp_path):
     # By pictures, the captions: "cat" is first for 0, "cat dog dog" for 1, "emu" for 2.
     assert found["text_retrieval_recall@1"] == 1
     table = results.tables({"pets": test}, {"pets": found})
-    assert "pets            3          100.0" in table
+    assert "pets            3  100.0 (100.0-100.0)" in table
     names = results.open_clip_names({"pets": found})
     assert names["val/pets-text_to_image_R@1"] == 1
     assert names["val/pets-image_to_text_median_rank"] == 1
@@ -49,7 +54,11 @@ def test_recalls_and_ranks(embedder, tmp_path):
 
 def test_what_is_missed_counts(embedder, tmp_path):
     captions = [["dog"], ["cat"], ["emu"]]
-    test = Retrieval(captioned.open_set("pets", str(write_tars(tmp_path, captions))))
+    test = Retrieval(
+        captioned.open_set(
+            "config.evals.pets", "pets", str(write_tars(tmp_path, captions))
+        )
+    )
     found = dict(test.run(embedder))
     assert found["text_retrieval_recall@1"] == pytest.approx(1 / 3)
     assert found["text_retrieval_recall@5"] == 1

@@ -1,8 +1,11 @@
 """Zero-shot classification with toy encoders whose answers are known."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
-from test_labelled import write_set
+from test_labelled import _NAMES, write_set
 
 from cloob_jax.data import labelled
 from cloob_jax.evaluators import Embedder, ZeroShot, results, samples
@@ -14,7 +17,9 @@ _LABELS = [0, 1, 2, 2, 1, 0, 2]
 
 @pytest.fixture
 def test(tmp_path):
-    found = labelled.open_set("pets", str(write_set(tmp_path / "set", _LABELS)))
+    found = labelled.open_set(
+        "config.evals.pets", "pets", str(write_set(tmp_path / "set", _LABELS))
+    )
     return ZeroShot(found)
 
 
@@ -36,7 +41,8 @@ def make_embedder(answers):
     remaining = iter(answers)
 
     def embed_images(images):
-        return unit([[*np.eye(3)[next(remaining)], 0.1] for _ in range(len(images))])
+        embeds = [[*np.eye(3)[next(remaining)], 0.1] for _ in range(len(images))]
+        return 7 * np.float32(embeds), unit(embeds)
 
     return Embedder(
         embed_images, embed_texts, tokenizer=Tokenizer(8), image_size=16, batch_size=3
@@ -44,7 +50,8 @@ def make_embedder(answers):
 
 
 def test_prompts_are_averaged_and_normalised(test):
-    weights = classifier(test.dataset, make_embedder([]))
+    templates = test.dataset.prompt_sets["ensemble"]
+    weights = classifier(_NAMES, templates, make_embedder([]))
     prompts = unit(embed_texts(Tokenizer(8)(["a dog.", "the dog."])))
     np.testing.assert_allclose(
         weights[:, 1], unit([prompts.mean(axis=0)])[0], rtol=1e-6
@@ -62,17 +69,34 @@ def test_prompts_are_averaged_and_normalised(test):
 )
 def test_scores_are_those_of_the_answers(test, answers, top1, recall):
     found = dict(test.run(make_embedder(answers)))
-    assert found == {"acc1": top1, "mean_per_class_recall": pytest.approx(recall)}
+    assert found["acc1"] == pytest.approx(top1) and "acc5" not in found
+    assert found["mean_per_class_recall"] == pytest.approx(recall)
+    assert np.mean(found["per_class_recall"]) == pytest.approx(recall)
+    assert found["acc1_ci95_low"] <= top1 <= found["acc1_ci95_high"]
 
 
-def test_pictures_are_embedded_once(test):
+def test_another_prompt_set_is_measured_in_the_same_pass(test):
+    prompts = {"ensemble": ["a {c}."], "vague": ["a thing."]}
+    test = ZeroShot(dataclasses.replace(test.dataset, prompt_sets=prompts))
+    found = dict(test.run(make_embedder(_LABELS)))
+    assert found["acc1"] == 1
+    # Where all classes have one prompt, all tie, which is not right by accident.
+    assert found["acc1_vague"] == found["acc1_vague_ci95_high"] == 0
+
+
+def test_pictures_are_embedded_once_for_all(test):
     embedder = make_embedder(_LABELS)  # has no more answers than there are pictures
-    assert dict(test.run(embedder)) == dict(test.run(embedder))
+    first, second = (dict(test.run(embedder)) for _ in range(2))
+    assert first["acc1"] == second["acc1"] == 1
+    features, labels = embedder.features(test.dataset)
+    embeds, _ = embedder.pictures(test.dataset)
+    np.testing.assert_allclose(unit(features), embeds)
+    assert labels == _LABELS
 
 
 def test_results_are_json_metrics_and_a_table(test, tmp_path):
-    found = results.run_all(
-        {"pets": test},
+    found = results.run_one(
+        test,
         make_embedder(_LABELS),
         directory=tmp_path / "eval",
         model="RN50",
@@ -80,9 +104,14 @@ def test_results_are_json_metrics_and_a_table(test, tmp_path):
     )
     [file] = (tmp_path / "eval").iterdir()
     assert file.name == "benchmark_pets_run-7_RN50_en_zeroshot_classification.json"
-    assert results.open_clip_names(found)["val/pets-zeroshot-val-top1"] == 1.0
-    assert "pets            7        3      33.3    100.0" in results.tables(
-        {"pets": test}, found
+    content = json.loads(file.read_text())
+    assert content["metrics"] == found
+    assert content["arrays"]["per_class_recall"] == [1, 1, 1]
+    names = results.open_clip_names({"pets": found})
+    assert names["val/pets-zeroshot-val-top1"] == 1.0
+    assert not any("ci95" in name for name in names)
+    assert "pets            7        3      33.3      100.0 (100.0-100.0)" in (
+        results.tables({"pets": test}, {"pets": found})
     )
 
 

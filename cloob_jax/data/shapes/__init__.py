@@ -5,7 +5,8 @@ img2dataset's (`train/00000.tar` with `000000000.jpg`, `.txt`, `.json`), the tas
 `shape`, `colour`, `texture` and `held_out` in CLIP_benchmark's WebDataset layout
 (`shape/test/0.tar` with `s0000000.jpg`, `.cls`, class names and templates beside).
 Eight of the 64 pairs of colour and shape are in no training scene, and only they are
-in `held_out`, whose class names are all 64.
+in `held_out`, whose class names are all 64. `captions`, for retrieval, holds pairs like
+the training ones (`captions/test/0.tar` with `s0000000.jpg`, `.txt`).
 """
 
 import contextlib

@@ -1,8 +1,9 @@
-"""The files of the shapes data set: tars of training pairs and of zero-shot tasks.
+"""The files of the shapes data set: tars of training pairs and of what tests ask.
 
 Training pairs lie in img2dataset's layout (`train/00000.tar` with `000000000.jpg`,
-`.txt`, `.json`), the tasks in CLIP_benchmark's WebDataset layout (`shape/test/0.tar`
-with `s0000000.jpg`, `.cls`, class names and templates beside).
+`.txt`, `.json`); the zero-shot tasks, and other pairs for retrieval, lie in
+CLIP_benchmark's WebDataset layout (`shape/test/0.tar` with `s0000000.jpg`, `.cls`,
+class names and templates beside; `captions/test/0.tar` with `s0000000.jpg`, `.txt`).
 """
 
 import dataclasses
@@ -75,12 +76,12 @@ class Settings:
     image_size: int
     seed: int
     # To be raised when the same settings would draw other pictures or captions.
-    version: int = 2
+    version: int = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One tar to write: `split` is `train` or a task; `scenes` are its scenes' numbers.
+    """One tar to write: `split` is `train`, `captions` or a task; `scenes` are numbers.
 
     The number alone decides what a scene shows, not the shard that it lies in.
     """
@@ -98,7 +99,8 @@ def plan_shards(settings: Settings) -> list[Shard]:
         Shard("train", index, scenes[start : start + _PAIRS_PER_SHARD])
         for index, start in enumerate(starts)
     ]
-    return train + [Shard(task, 0, range(settings.num_test)) for task in TASKS]
+    tests = [*TASKS, "captions"]
+    return train + [Shard(split, 0, range(settings.num_test)) for split in tests]
 
 
 def write_shard(directory: Path, settings: Settings, shard: Shard) -> int:
@@ -106,16 +108,22 @@ def write_shard(directory: Path, settings: Settings, shard: Shard) -> int:
     if shard.split == "train":
         _write_training_shard(directory / "train", settings, shard)
     else:
-        _write_task_images(directory / shard.split / "test", settings, shard)
+        make = _make_test_pair if shard.split == "captions" else _make_task_image
+        _write_tar(
+            directory / shard.split / "test" / f"{shard.index}.tar",
+            (make(settings, shard.split, number) for number in shard.scenes),
+        )
     return len(shard.scenes)
 
 
 def write_task_descriptions(directory: Path) -> None:
-    """Make each task's folder, with its class names, templates and shard count."""
-    for task, class_names in TASKS.items():
-        test = directory / task / "test"
+    """Make each test's folder, with its shard count and a task's words."""
+    for split in (*TASKS, "captions"):
+        test = directory / split / "test"
         test.mkdir(parents=True)
         (test / "nshards.txt").write_text("1")
+    (directory / "captions" / "dataset_type.txt").write_text("retrieval")
+    for task, class_names in TASKS.items():
         for name, text in (
             ("classnames.txt", "".join(f"{name}\n" for name in class_names)),
             (
@@ -185,11 +193,15 @@ def _make_pair(settings: Settings, key: str, number: int) -> dict[str, bytes]:
     }
 
 
-def _write_task_images(directory: Path, settings: Settings, shard: Shard) -> None:
-    _write_tar(
-        directory / f"{shard.index}.tar",
-        (_make_task_image(settings, shard.split, number) for number in shard.scenes),
-    )
+def _make_test_pair(settings: Settings, split: str, number: int) -> dict[str, bytes]:
+    """Like training's pairs, which it is none of."""
+    random = Random(f"{settings.seed}/{split}/{number}")
+    scene = sample_training_scene(random)
+    caption = "\n".join(write_captions(random, scene))
+    return {
+        f"s{number:07d}.jpg": draw_jpeg(scene, settings.image_size),
+        f"s{number:07d}.txt": caption.encode(),
+    }
 
 
 def _make_task_image(settings: Settings, task: str, number: int) -> dict[str, bytes]:
