@@ -134,7 +134,7 @@ def test_each_evaluator_has_its_interval():
     evals = {"seldom": {"eval_steps": 6}, "often": {"eval_steps": None}, "x": {}}
     config = ConfigDict({"eval_steps": 2, "evals": evals})
     parts = SimpleNamespace(total_steps=12)
-    anything = SimpleNamespace(task="", dataset=None, run=None, cells=None)
+    anything = SimpleNamespace(task="", dataset=0, run=print, cells=print)
     tests = dict.fromkeys(evals, anything)
     some = SimpleNamespace(config=config, parts=parts, tests=tests)
     due = {step: sorted(Run.due(some, step)) for step in range(13)}
