@@ -2,15 +2,17 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cloob_jax.data import augment
 from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
+
+_Set = TypeVar("_Set", bound="Pictures")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +55,32 @@ class Pictures:
     def where(self, record: int) -> str:
         """The shard and the key of a picture, or its folder and file, for messages."""
         return " ".join(self.records.name(record))
+
+
+class _Chosen:
+    """Some records of a source."""
+
+    def __init__(self, records: Source, chosen: Sequence[int]):
+        self.faults = records.faults
+        self.fingerprint = f"{records.fingerprint}, {len(chosen)} of it"
+        self._records, self._chosen = records, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, record: int) -> tuple[bytes, bytes]:
+        return self._records[self._chosen[record]]
+
+    def name(self, record: int) -> tuple[str, str]:
+        return self._records.name(self._chosen[record])
+
+
+def thinned(dataset: _Set, at_most: int) -> _Set:
+    """The data set itself, or of a larger one that many pictures, evenly spaced."""
+    if len(dataset) <= at_most:
+        return dataset
+    chosen = np.linspace(0, len(dataset) - 1, at_most).astype(int).tolist()
+    return dataclasses.replace(dataset, records=_Chosen(dataset.records, chosen))
 
 
 def batches(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from cloob_jax import geometry
+from cloob_jax.data import pictures
 from cloob_jax.data.captioned import CaptionedSet
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.protocol import Figure
@@ -37,11 +38,10 @@ class Spectrum:
         `closest_other_similarity`, means; `modality_gap`; and, of the retrieval of each
         side from each, `QUERIES_by_STORED_entropy` in nats, at most ln `num_pairs`.
         """
-        all_images, captions = embedder.pictures(self.dataset)
-        count = min(len(captions), _MAX_PAIRS)
-        chosen = np.linspace(0, len(captions) - 1, count).astype(int)
-        images = all_images[chosen]
-        texts = embedder.texts([captions[number][0] for number in chosen])
+        # A set that is small enough is the one that retrieval has embedded as well.
+        images, captions = embedder.pictures(pictures.thinned(self.dataset, _MAX_PAIRS))
+        texts = embedder.texts([some[0] for some in captions])
+        count = len(images)
         sides = {"image": images, "text": texts}
         yield "num_pairs", float(count)
         for name, side in sides.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_captioned import write_tars
 
-from cloob_jax.data import captioned
+from cloob_jax.data import captioned, pictures
 from cloob_jax.evaluators import Embedder, Spectrum, results, spectrum
 from cloob_jax.tokenizer import Tokenizer
 
@@ -62,7 +62,10 @@ def test_figures_of_four_axes(test, embedder, tmp_path):
 def test_many_pairs_are_thinned_evenly(test, embedder, monkeypatch):
     monkeypatch.setattr(spectrum, "_MAX_PAIRS", 2)
     found = dict(test.run(embedder))
-    assert found["num_pairs"] == 2 and found["pair_similarity"] == 1
+    # The first and the last: of the toy's axes, as they come, the second is a dog's.
+    assert found["num_pairs"] == 2 and found["pair_similarity"] == 0.5
+    assert pictures.thinned(test.dataset, 2).where(1) == test.dataset.where(3)
+    assert pictures.thinned(test.dataset, 4) is test.dataset
 
 
 def test_a_table_and_json_with_arrays(test, embedder, tmp_path):
