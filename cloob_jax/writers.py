@@ -1,6 +1,7 @@
 """What a run leaves for people: metrics, log lines, the progress line, tables."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -189,12 +191,23 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes an `.npz` so that no reader sees half of it."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    _write(path, buffer.getvalue())
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that no reader sees half of it."""
+    _write(path, text.encode("utf-8"))
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -71,7 +71,7 @@ def test_all_that_can_be_measured_is_and_the_rest_is_named(run, data, tmp_path):
         last.startswith("cloob_jax: task damaged: damaged: ") and "dog/1.JPEG" in last
     )
     found = {}
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.json"):
         content = json.loads(path.read_text())
         found[content["dataset"], content["task"]] = content["metrics"]
         assert path.name == (

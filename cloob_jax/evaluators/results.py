@@ -40,8 +40,8 @@ def run_one(
 ) -> dict[str, float]:
     """Runs one evaluator and writes its JSON into `directory`.
 
-    The JSON is CLIP_benchmark's, which `clip_benchmark build` reads, with arrays, such
-    as a spectrum, under `arrays` beside its `metrics`.
+    The JSON is CLIP_benchmark's, which `clip_benchmark build` reads; arrays, such as a
+    spectrum, lie beside it in an `.npz` of the same name.
 
     Args:
       evaluator: what to run.
@@ -57,7 +57,6 @@ def run_one(
     scalars = {name: v for name, v in found.items() if not isinstance(v, np.ndarray)}
     if directory is not None:
         dataset, task = evaluator.dataset.name, evaluator.task
-        weights = pretrained.replace("/", "-")
         content = {
             "dataset": dataset,
             "model": model,
@@ -65,14 +64,15 @@ def run_one(
             "task": task,
             "metrics": scalars,
             "language": "en",
-            "arrays": {
-                name: [None if np.isnan(x) else x for x in value.tolist()]
-                for name, value in found.items()
-                if isinstance(value, np.ndarray)
-            },
         }
-        name = f"benchmark_{dataset}_{weights}_{model}_en_{task}.json"
-        writers.write_json(directory / name, content)
+        # A name may hold a slash, such as imagenetv2/topimages.
+        stem = f"benchmark_{dataset}_{pretrained}_{model}_en_{task}".replace("/", "-")
+        writers.write_json(directory / f"{stem}.json", content)
+        arrays = {
+            n: value for n, value in found.items() if isinstance(value, np.ndarray)
+        }
+        if arrays:
+            writers.write_arrays(directory / f"{stem}.npz", arrays)
     return scalars
 
 
