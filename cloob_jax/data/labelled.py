@@ -213,7 +213,7 @@ def _templates(
     if wrong:
         raise UserError(f"{field}: {path}: the template {wrong[0]!r} lacks {{c}}")
     found = {"ensemble": ensemble}
-    if words is not None and words.templates != ensemble:
+    if words is not None and set(words.templates) != set(ensemble):
         found["openai"] = words.templates
     if [_SINGLE_TEMPLATE] not in found.values():
         found["single_template"] = [_SINGLE_TEMPLATE]
