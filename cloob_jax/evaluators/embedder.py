@@ -11,6 +11,7 @@ from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.tokenizer import Tokenizer
 
 Report = Callable[[str, int, int], None]
+_MANY_TEXTS = 5000  # so many that a person would ask what is being done
 
 
 class Embedder:
@@ -40,9 +41,9 @@ class Embedder:
           embed_texts: see above.
           tokenizer: of the text encoder.
           image_size: see above.
-          batch_size: pictures read at a time.
+          batch_size: pictures or texts read at a time.
           report: is told a data set's name, how many of its pictures are embedded, and
-            how many there are.
+            how many there are; the same of many texts.
         """
         self.embed_images, self.embed_texts = embed_images, embed_texts
         self.image_size = image_size
@@ -52,7 +53,13 @@ class Embedder:
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Texts as unit vectors."""
-        return self.embed_texts(self._tokenizer(list(texts)))
+        parts = []
+        for start in range(0, len(texts), self._batch_size):
+            part = texts[start : start + self._batch_size]
+            parts.append(self.embed_texts(self._tokenizer(list(part))))
+            if self._report is not None and len(texts) > _MANY_TEXTS:
+                self._report("texts", start + len(part), len(texts))
+        return np.concatenate(parts)
 
     def pictures(self, dataset: Pictures) -> tuple[Float[np.ndarray, "n d"], list[Any]]:
         """All pictures of a data set as unit vectors, and what it says of each.

@@ -8,6 +8,7 @@ import numpy as np
 from cloob_jax import geometry
 from cloob_jax.data import pictures
 from cloob_jax.data.captioned import CaptionedSet
+from cloob_jax.errors import UserError
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.protocol import Figure
 
@@ -42,6 +43,8 @@ class Spectrum:
         images, captions = embedder.pictures(pictures.thinned(self.dataset, _MAX_PAIRS))
         texts = embedder.texts([some[0] for some in captions])
         count = len(images)
+        if not np.isfinite(images).all() or not np.isfinite(texts).all():
+            raise UserError(f"{self.dataset.name}: its embeddings are not all finite")
         sides = {"image": images, "text": texts}
         yield "num_pairs", float(count)
         for name, side in sides.items():
