@@ -11,6 +11,15 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Compiling takes most of the time of these tests, and optimising most of that.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# The older emitters of XLA, where it still has them, compile in half the time; so does
+# one module for LLVM instead of many, where there are few cores.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
+)
 # The commands that tests start compile the same few programs again and again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"

@@ -21,10 +21,12 @@ import jax
 import numpy as np
 import pytest
 from test_main import metrics, wait_for_step
+from test_tokenizer_file import write
 
 from cloob_jax import distributed, program, sharding
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import shapes
+from cloob_jax.data.shapes import captions
 from cloob_jax.errors import UserError
 
 _ROOT = Path(__file__).parent.parent
@@ -53,11 +55,15 @@ def data(tmp_path_factory):
     for start in starts[::40]:
         content[start : start + 3] = b"bad"
     tar.write_bytes(content)
+    # With CLIP's, the table of tokens would be most of what is computed and saved.
+    words = (*captions.SHAPE_WORDS, *captions.COLOUR_WORDS)
+    write(folder / "words.json", words=words)
     return folder
 
 
 def arguments(data, workdir, **overrides):
     settings = _SETTINGS | {
+        "data.tokenizer": data / "words.json",
         "data.shapes.num_train": 200,
         "data.shapes.num_test": 24,
         "data.max_bad_fraction": 0.1,
@@ -100,7 +106,7 @@ def start_all(size, flags, devices, own=lambda index: []):
     ]
 
 
-def finish(process, timeout=200):
+def finish(process, timeout=400):
     _, errors = process.communicate(timeout=timeout)
     return process.returncode, errors
 
@@ -189,9 +195,9 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(stopped):
 
 
 def test_a_disturbed_run_of_many_processes_ends_like_one_of_a_single(
-    undisturbed, finished
+    data, undisturbed, finished
 ):
-    one, other = (restore(workdir) for workdir in (undisturbed, finished))
+    one, other = (restore(data, workdir) for workdir in (undisturbed, finished))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6)
@@ -211,11 +217,12 @@ def test_four_processes_restore_and_evaluate_like_one(evaluated):
     assert not any("shape" in errors for errors in others)  # only process 0 talks
 
 
-def restore(workdir):
+def restore(data, workdir):
     """The final state, in this process, on yet another mesh."""
     config = importlib.import_module("configs.shapes_tiny").get_config()
     with config.unlocked():
         config.update_from_flattened_dict(_SETTINGS)
+    config.data.tokenizer = str(data / "words.json")
     parts = program.build(config, sharding.make_mesh(1, 8, 1))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         return jax.device_get(checkpoints.restore(_STEPS, parts.abstract_state))

@@ -39,7 +39,8 @@ needs_compiler = pytest.mark.skipif(
 def start(*flags, cache, config="configs/shapes_tiny.py"):
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     # Set for the other tests; here the program is to be what a user would get.
-    environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)
+    for name in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"):
+        environment.pop(name, None)
     return subprocess.Popen(
         [sys.executable, "-m", "cloob_jax.plan", f"--config={config}", *flags],
         cwd=_ROOT,

@@ -13,8 +13,8 @@ from cloob_jax.tokenizer_file import FileTokenizer
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "photo", "of"]
 
 
-def write(path, template="[CLS] $A [SEP]"):
-    ids = {word: number for number, word in enumerate(WORDS)}
+def write(path, template="[CLS] $A [SEP]", words=()):
+    ids = {word: number for number, word in enumerate((*WORDS, *words))}
     made = tokenizers.Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.add_special_tokens(["[CLS]", "[SEP]"])
