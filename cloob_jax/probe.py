@@ -1,8 +1,8 @@
 """Logistic regression on frozen features, and the search for its penalty.
 
-The objective is that of scikit-learn's `LogisticRegression(C=c)`, with a free intercept:
+The objective is that of scikit-learn's `LogisticRegression(C=c)`:
 
-    c * sum of cross-entropies + |weights|^2 / 2
+    c * sum of cross-entropies + |weights|^2 / 2,      the bias being free
 
 It is minimised by L-BFGS on all local devices, each of which holds its share of the
 rows. Neither moving nor rotating the features changes its minimum, so they are centred

@@ -109,6 +109,23 @@ class FewShot:
 
     task = "few_shot"
 
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+          UserError: they are not positive, or the shots do not rise.
+        """
+        shots = list(self.shots)
+        if not shots or shots != sorted(set(shots)) or shots[0] < 1:
+            raise UserError(
+                f"{self.dataset.name}: shots={shots}: expected rising numbers of "
+                "pictures a class, such as 1, 2, 4, 8, 16"
+            )
+        if self.num_seeds < 1:
+            raise UserError(
+                f"{self.dataset.name}: num_seeds={self.num_seeds}: expected 1 or more"
+            )
+
     def run(self, embedder: Embedder) -> Iterator[tuple[str, float]]:
         """Yields `fewshot_K_acc1`, the mean over seeds, and `fewshot_K_acc1_std`, their
         standard deviation; `zeroshot_acc1`; and, if any number of shots suffices,
@@ -131,16 +148,15 @@ class FewShot:
             shot = np.tile(np.arange(max(self.shots)), num_classes)
             regression = probe.LogisticRegression(drawn, labels[rows].ravel())
             for column, k in enumerate(self.shots):
-                variance = drawn[shot < k].var(axis=0).sum()
-                fit = regression.fit(_FEW_SHOT_C / float(variance), shot < k)
-                scores = fit.scores(test_features)
-                accuracies[seed, column] = metrics.top_k_accuracy(
-                    scores, test_labels, 1
+                variance = float(drawn[shot < k].var(axis=0).sum()) or 1.0
+                fit = regression.fit(_FEW_SHOT_C / variance, shot < k)
+                accuracy = metrics.top_k_accuracy(
+                    fit.scores(test_features), test_labels, 1
                 )
+                accuracies[seed, column] = accuracy
         means = accuracies.mean(axis=0)
-        for k, mean, deviation in zip(
-            self.shots, means, accuracies.std(axis=0), strict=True
-        ):
+        deviations = accuracies.std(axis=0, ddof=min(1, self.num_seeds - 1))
+        for k, mean, deviation in zip(self.shots, means, deviations, strict=True):
             yield f"fewshot_{k}_acc1", float(mean)
             yield f"fewshot_{k}_acc1_std", float(deviation)
         embeds, notes = embedder.pictures(self.dataset)
