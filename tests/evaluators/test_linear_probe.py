@@ -54,7 +54,7 @@ TRAIN, TEST, VALIDATION = (
 
 
 def accuracy(c, features, labels, test_features, test_labels):
-    model = Reference(C=c, tol=1e-8, max_iter=100_000)
+    model = Reference(C=c, solver="newton-cholesky", tol=1e-8, max_iter=1000)
     return model.fit(features.astype(np.float64), labels).score(
         test_features, test_labels
     )
