@@ -20,7 +20,7 @@ from cloob_jax.evaluators.embedder import Embedder
 _VALIDATION_SHARE = 0.2  # of a training split that comes without a validation split
 # The penalty of few shots, for features whose root-mean-square distance from their mean
 # is one: a sweep would need labels that few shots do not have.
-_FEW_SHOT_C = 10.0
+_FEW_SHOT_C = 1.0
 
 Split = tuple[Float[np.ndarray, "n w"], Int[np.ndarray, " n"]]
 
@@ -57,10 +57,16 @@ class LinearProbe:
         if self.validation is None:
             is_validation = held_out(labels, self.train.name)
         else:
-            _require_all_classes(found[2][1], num_classes, self.validation.name)
-            is_validation = np.repeat([False, True], [len(labels), len(found[2][1])])
-            features = np.concatenate([features, found[2][0]])
-            labels = np.concatenate([labels, found[2][1]])
+            more_features, more_labels = found[2]
+            missing = num_classes - len(np.unique(more_labels))
+            if missing:
+                raise UserError(
+                    f"{self.validation.name}: the validation split is too small: it "
+                    f"leaves {missing} of {num_classes} classes out"
+                )
+            is_validation = np.repeat([False, True], [len(labels), len(more_labels)])
+            features = np.concatenate([features, more_features])
+            labels = np.concatenate([labels, more_labels])
         regression = probe.LogisticRegression(features, labels)
 
         def validate(c: float) -> float:
@@ -284,17 +290,6 @@ def _features(
             )
         counted.append((features, np.searchsorted(classes, notes)))
     return counted, len(classes)
-
-
-def _require_all_classes(
-    labels: Int[np.ndarray, " n"], num_classes: int, name: str
-) -> None:
-    missing = num_classes - len(np.unique(labels))
-    if missing:
-        raise UserError(
-            f"{name}: the validation split is too small: its {len(labels)} picture(s) "
-            f"leave {missing} of {num_classes} classes out; expected one of each"
-        )
 
 
 def _percent(share: float | None) -> str:
