@@ -41,10 +41,12 @@ class LabelledSet(Pictures):
       class_names: in words.
       prompt_sets: name -> templates; the first is the data set's ensemble, another a
         single template.
+      split: as it is called where the data lies.
     """
 
     class_names: list[str]
     prompt_sets: dict[str, list[str]]
+    split: str = "test"
 
     def read(self, note: bytes) -> int:
         """A label.
@@ -83,17 +85,30 @@ def open_set(field: str, name: str, root: str, split: str = "test") -> LabelledS
     directory = Path(root).expanduser()
     words = class_words.find(name)
     splits = _SPLIT_NAMES.get(split, (split,))
-    found = (_open_split(field, directory, split, name) for split in splits)
-    records, class_names = next(filter(None, found), (None, []))
+    there = [split for split in splits if has_split(root, split)] or splits
+    records, class_names = _open_split(field, directory, there[0], name)
     if records is None:
         raise _nothing_there(field, directory, splits)
+    if not len(records):
+        raise UserError(f"{field}: {directory} has no picture in {there[0]}")
     if len(class_names) < 2:
         raise UserError(
             f"{field}: {directory} has one class, {class_names[0]!r}, which cannot be "
             "mistaken for another; give a data set of two or more"
         )
     templates = _templates(field, directory, words)
-    return LabelledSet(name, records, class_names, templates)
+    return LabelledSet(name, records, class_names, templates, there[0])
+
+
+def has_split(root: str, split: str) -> bool:
+    """Whether the data set in `root` has a split of just that name, in any form."""
+    directory = Path(root).expanduser()
+    prepared, part = tfds.find(directory), directory / split
+    return (
+        any(part.glob("*.tar"))
+        or (prepared is not None and split in tfds.splits(prepared))
+        or any(folders.by_class(part).values())
+    )
 
 
 def open_tars(field: str, directory: Path, split: str, companion: str) -> TarRecords:
@@ -124,8 +139,8 @@ def open_tars(field: str, directory: Path, split: str, companion: str) -> TarRec
 
 def _open_split(
     field: str, directory: Path, split: str, name: str
-) -> tuple[Source, list[str]] | None:
-    """The records and the names of the classes, if the split is there in any form."""
+) -> tuple[Source | None, list[str]]:
+    """The records and the names of the classes; None and none where nothing is."""
     words = class_words.find(name)
     part = directory / split
     if any(part.glob("*.tar")):
@@ -140,11 +155,12 @@ def _open_split(
             only_present=words is not None and name in words.also_of,
         )
         return records, _in_words(field, records.label_names, words)
-    for folder in (part, directory):
+    # Without splits, all there is is the test split; never what is trained on as well.
+    for folder in (part, directory) if split == "test" else (part,):
         found = folders.by_class(folder)
         if any(found.values()):
             return _open_folder(field, folder, found), _in_words(field, found, words)
-    return None
+    return None, []
 
 
 def _open_folder(

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cloob_jax.data import captioned, labelled
 from cloob_jax.errors import UserError
 from cloob_jax.evaluators.embedder import Embedder
+from cloob_jax.evaluators.linear_probe import FewShot, LinearProbe
 from cloob_jax.evaluators.protocol import Evaluator
 from cloob_jax.evaluators.retrieval import Retrieval
 from cloob_jax.evaluators.spectrum import Spectrum
@@ -19,6 +20,8 @@ __all__ = [
     "PUBLISHED_BETA",
     "Embedder",
     "Evaluator",
+    "FewShot",
+    "LinearProbe",
     "Retrieval",
     "Spectrum",
     "ZeroShot",
@@ -27,7 +30,7 @@ __all__ = [
 
 # Of the retrieval in CLOOB as published on CC3M.
 PUBLISHED_BETA = 8.0
-KINDS = ("zero_shot", "retrieval", "spectrum")
+KINDS = ("zero_shot", "retrieval", "linear_probe", "few_shot", "spectrum")
 
 
 def build(
@@ -61,14 +64,30 @@ def build(
             raise UserError(f"{field(name)}.eval_steps={interval}: expected at least 1")
         if not entry.root:
             continue
-        given = field(name), entry.get("dataset") or name, entry
-        if kind == "retrieval":
-            evaluators[name] = Retrieval(opener.captioned(*given))
-        elif kind == "spectrum":
-            evaluators[name] = Spectrum(opener.captioned(*given), beta)
-        else:
-            evaluators[name] = ZeroShot(opener.labelled(*given))
+        evaluators[name] = _make(
+            opener, field(name), entry.get("dataset") or name, entry, beta
+        )
     return evaluators
+
+
+def _make(
+    opener: "_Opener", field: str, name: str, entry: ConfigDict, beta: float
+) -> Evaluator:
+    if entry.kind == "retrieval":
+        return Retrieval(opener.captioned(field, name, entry))
+    if entry.kind == "spectrum":
+        return Spectrum(opener.captioned(field, name, entry), beta)
+    test = opener.labelled(field, name, entry, entry.split)
+    if entry.kind == "zero_shot":
+        return ZeroShot(test)
+    train = opener.labelled(field, name, entry, "train")
+    if entry.kind == "few_shot":
+        return FewShot(train, test)
+    # What was opened as the test split, for want of one, is none to choose by.
+    names = [name for name in ("validation", "val") if name != test.split]
+    given = [split for split in names if labelled.has_split(entry.root, split)]
+    validation = opener.labelled(field, name, entry, given[0]) if given else None
+    return LinearProbe(train, test, validation)
 
 
 class _Opener:
@@ -78,9 +97,8 @@ class _Opener:
         self._opened: dict[tuple, Any] = {}
 
     def labelled(
-        self, field: str, name: str, entry: ConfigDict, split: str | None = None
+        self, field: str, name: str, entry: ConfigDict, split: str
     ) -> labelled.LabelledSet:
-        split = split or entry.split
         key = "labelled", name, entry.root, split
         if key not in self._opened:
             self._opened[key] = labelled.open_set(field, name, entry.root, split)
