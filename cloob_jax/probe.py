@@ -194,8 +194,11 @@ def _minimise(objective, start, max_steps):
     return variables, state[-1].value, count
 
 
+MOST = 15  # fits of a sweep
+
+
 def sweep(validate: Callable[[float], float]) -> tuple[float, float]:
-    """Finds a good `c` as Radford et al. 2021, App. A.3 do, in at most 15 fits.
+    """Finds a good `c` as Radford et al. 2021, App. A.3 do, in `MOST` fits or fewer.
 
     Their lambda is 1 / c here; both run from 1e-6 to 1e6 in 96 steps, 8 to a decade. It
     starts on every second decade and halves the interval around the peak until the

@@ -215,7 +215,7 @@ def _evaluate(
         tokenizer=run.parts.tokenizer,
         image_size=run.parts.model.image_size,
         batch_size=run.parts.part_size,
-        report=lambda *progress: run.log.progress(writers.count(*progress), False),
+        report=lambda *far: run.log.progress(writers.count(*far), False),
     )
     found = {
         name: results.run_one(

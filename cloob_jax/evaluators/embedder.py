@@ -22,6 +22,7 @@ class Embedder:
         probe sees, and unit vectors `[b, d]`.
       embed_texts: tokens int32 `[b, l]` to unit vectors `[b, d]`.
       image_size: pixels on a side, of the image encoder.
+      report: tells a person how far something is.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Embedder:
         tokenizer: Tokenizer,
         image_size: int,
         batch_size: int,
-        report: Report | None = None,
+        report: Report = lambda *_: None,
     ):
         """Of one state of the encoders.
 
@@ -42,13 +43,13 @@ class Embedder:
           tokenizer: of the text encoder.
           image_size: see above.
           batch_size: pictures or texts read at a time.
-          report: is told a data set's name, how many of its pictures are embedded, and
-            how many there are; the same of many texts.
+          report: is told what is being done, such as a data set's name, how many of its
+            pictures are done, and how many there are.
         """
         self.embed_images, self.embed_texts = embed_images, embed_texts
         self.image_size = image_size
         self._tokenizer, self._batch_size = tokenizer, batch_size
-        self._report = report
+        self.report = report
         self._found: dict[Pictures, tuple[np.ndarray, np.ndarray, list]] = {}
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
@@ -57,8 +58,8 @@ class Embedder:
         for start in range(0, len(texts), self._batch_size):
             part = texts[start : start + self._batch_size]
             parts.append(self.embed_texts(self._tokenizer(list(part))))
-            if self._report is not None and len(texts) > _MANY_TEXTS:
-                self._report("texts", start + len(part), len(texts))
+            if len(texts) > _MANY_TEXTS:
+                self.report("texts", start + len(part), len(texts))
         return np.concatenate(parts)
 
     def pictures(self, dataset: Pictures) -> tuple[Float[np.ndarray, "n d"], list[Any]]:
@@ -89,8 +90,7 @@ class Embedder:
                 features.append(parts[0])
                 embeds.append(parts[1])
                 notes += found
-                if self._report is not None:
-                    self._report(dataset.name, len(notes), len(dataset))
+                self.report(dataset.name, len(notes), len(dataset))
             both = np.concatenate(features), np.concatenate(embeds)
             self._found[dataset] = *both, notes
         return self._found[dataset]

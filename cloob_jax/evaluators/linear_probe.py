@@ -69,7 +69,11 @@ class LinearProbe:
             labels = np.concatenate([labels, more_labels])
         regression = probe.LogisticRegression(features, labels)
 
+        tried: list[float] = []
+
         def validate(c: float) -> float:
+            tried.append(c)
+            embedder.report(f"{self.dataset.name}, penalties", len(tried), probe.MOST)
             predictions = regression.fit(c, ~is_validation).predictions
             return float((predictions == labels)[is_validation].mean())
 
