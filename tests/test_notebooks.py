@@ -1,76 +1,139 @@
-"""Both notebooks, top to bottom, where nothing has been trained yet."""
+"""Both notebooks: as they lie there, on a fresh machine, and from top to bottom."""
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import random_run
 from nbclient import NotebookClient
 
-_ROOT = Path(__file__).parent.parent
-_NOTEBOOKS = sorted((_ROOT / "notebooks").glob("*.ipynb"))
-_SMALL_CONFIG = """
-from configs import whole
+from cloob_jax.data import shapes
+from configs import shapes_tiny
 
-def get_config():
-    config = whole.get_config()
-    config.data.shapes.num_train = config.data.shapes.num_test = 80
-    config.total_steps, config.optim.warmup_steps = 2, 1
-    return config
+_ROOT = Path(__file__).parent.parent
+_NAMES = ("embeddings", "zero_shot")
+_TRAIN = [sys.executable, "-m", "cloob_jax.main", "--config=configs/shapes_tiny.py"]
+_STRICT = """
+import warnings
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", PendingDeprecationWarning)  # ipykernel, as it ends
 """
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A fresh copy of what the notebooks need, with a short default run."""
+    """A copy of what the notebooks need, and the two default runs, untrained."""
     folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(_ROOT / "notebooks", folder / "notebooks")
-    shutil.copytree(_ROOT / "configs", folder / "configs")
-    default = folder / "configs/shapes_tiny.py"
-    default.rename(default.with_name("whole.py"))
-    default.write_text(_SMALL_CONFIG)
+    for part in ("configs", "notebooks"):
+        shutil.copytree(_ROOT / part, folder / part)
+    data = folder / "data/shapes"
+    shapes.generate(data, num_train=1, num_test=24, image_size=32, num_processes=1)
+    evals = shapes_tiny.get_config("data/shapes").evals.to_dict()
+    for name in ("shapes_tiny", "shapes_tiny_clip"):
+        random_run.write(folder / "runs" / name, evals=evals)
     return folder
 
 
-def execute(project, name, last_cell="", **variables):
-    """Runs the notebook's own cells and the last one, which is to fail."""
-    notebook = nbformat.read(project / "notebooks" / f"{name}.ipynb", as_version=4)
-    strict = "import warnings; warnings.simplefilter('error')"
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(strict))
-    tags = {"tags": ["raises-exception"]}
-    notebook.cells.append(nbformat.v4.new_code_cell(last_cell, metadata=tags))
+def read(name):
+    return nbformat.read(_ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(project, name, last="", **variables):
+    """Runs all cells and a last one, which may fail, with warnings as errors.
+
+    Returns the figures, the text, and what the last cell put out.
+    """
+    notebook = read(name)
+    own = code(notebook)
+    first = nbformat.v4.new_code_cell(_STRICT)
+    may_fail = {"tags": ["raises-exception"]}
+    last = nbformat.v4.new_code_cell(last, metadata=may_fail)
+    notebook.cells = [first, *notebook.cells, last]
     environment = os.environ | {
         "PYTHONPATH": str(_ROOT),
         "IPYTHONDIR": str(project),
         "JAX_NUM_CPU_DEVICES": "1",
     }
-    del environment["PYTEST_CURRENT_TEST"]  # the kernel would behave otherwise
     place = {"metadata": {"path": project / "notebooks"}}
-    NotebookClient(notebook, timeout=300, resources=place).execute(
-        env=environment | variables
-    )
-    *cells, last = (cell for cell in notebook.cells[1:] if cell.cell_type == "code")
-    assert all(cell.execution_count for cell in cells)
-    outputs = [output for cell in cells for output in cell.outputs]
+    client = NotebookClient(notebook, timeout=300, resources=place)
+    client.execute(env=environment | variables)
+    outputs = [output for cell in own for output in cell.outputs]
+    assert all(cell.execution_count for cell in own)
+    assert {o.get("name") for o in outputs} <= {None, "stdout"}  # nothing on stderr
     figures = [o for o in outputs if "image/png" in o.get("data", {})]
-    text = "".join(o.text for o in outputs if o.output_type == "stream")
-    return figures, text, last.outputs
+    return figures, "".join(o.get("text", "") for o in outputs), last.outputs
 
 
-@pytest.mark.parametrize("path", _NOTEBOOKS, ids=lambda path: path.stem)
-def test_nothing_that_was_executed_is_stored(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        assert not cell.get("outputs") and not cell.get("execution_count")
+@pytest.mark.parametrize("name", _NAMES)
+def test_nothing_that_came_of_running_it_is_stored(name):
+    for cell in code(read(name)):
+        assert not cell.outputs and cell.execution_count is None, cell.source
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("zero_shot", [[]]),
+        (
+            "embeddings",
+            [
+                [f"--config.objective.name={objective}", f"--workdir={run}"]
+                for objective, run in (
+                    ("cloob", "runs/shapes_tiny"),
+                    ("clip", "runs/shapes_tiny_clip"),
+                )
+            ],
+        ),
+    ],
+)
+def test_the_first_cell_trains_what_is_not_there(
+    name, commands, project, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, check: started.append(command)
+    )
+    source = code(read(name))[0].source
+    for part in ("configs", "notebooks"):
+        (tmp_path / part).mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    exec(source, {})
+    assert Path.cwd() == tmp_path
+    assert started == [_TRAIN + flags for flags in commands]
+    monkeypatch.chdir(project)
+    exec(source, {})
+    assert len(started) == len(commands)  # all is there
 
 
 def test_zero_shot(project):
-    figures, text, _ = execute(project, "zero_shot")
+    run = project / "runs/shapes_tiny_clip"
+    figures, text, last = execute(
+        project,
+        "zero_shot",
+        "counts.sum(1)[present].tolist(), counts.trace(), found['held_out']['acc1']",
+        CLOOB_JAX_RUN=str(run),
+    )
     assert len(figures) == 3
-    print(text)
+    assert all(f"\n{name}  " in text for name in ("texture", "held_out", "red square"))
+    [output] = last
+    of_a_class, right, accuracy = eval(output.data["text/plain"], {"np": np})
+    assert of_a_class == [3] * 8 and right / 24 == accuracy
 
 
 def test_embeddings(project):
-    figures, text, last = execute(project, "embeddings", "cloob_jax.load('nowhere')")
+    mistake = "cloob_jax.load('nowhere')"
+    figures, text, last = execute(project, "embeddings", mistake)
     assert len(figures) == 4
-    print(text, last)
+    assert text.count("\nCLOOB  ") == text.count("\nCLIP  ") == 2
+    [error] = last
+    [line] = error.traceback
+    assert line.startswith("cloob_jax: nowhere: no run directory")
