@@ -6,13 +6,18 @@ CONFIG ?= configs/shapes_tiny.py
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint lock clean help
+.PHONY: train notebooks test lint lock clean help
 
 help:  ## What there is to make
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 train: $(READY)  ## Train CLOOB on the embedded default data and evaluate it
 	$(BIN)/python -m cloob_jax.main --config=$(CONFIG)
+
+notebooks: $(READY)  ## Open the notebooks in JupyterLab
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/jupyter lab notebooks
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile

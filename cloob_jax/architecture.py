@@ -63,6 +63,16 @@ def build(
     return encoders, tokens
 
 
+def abstract_variables(encoders: Any) -> Any:
+    """The shapes of `params` and, for a residual network, `batch_stats`."""
+    size = encoders.image_size
+    return jax.eval_shape(
+        functools.partial(encoders.init, jax.random.key(0)),
+        jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, encoders.context_length), jnp.int32),
+    )
+
+
 def _one_of(known: Any, model: ConfigDict, field: str, default: str) -> str:
     value = model.get(field, default)
     if value not in known:

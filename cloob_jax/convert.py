@@ -103,7 +103,7 @@ def _read(source: Path, source_format: str) -> weights.Ours:
         objective = config["objective"]
         objectives.build(objective["name"], objective["inv_tau"], objective.get("beta"))
         encoders, _ = architecture.build(ConfigDict(config))
-        abstract = inference.abstract_variables(encoders)
+        abstract = architecture.abstract_variables(encoders)
         with np.errstate(over="ignore"):
             variables = names.from_state_dict(tensors, abstract, naming)
         for path, leaf in jax.tree.leaves_with_path(variables):

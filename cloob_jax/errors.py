@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is a single line: it names the thing, says what was expected and
     what to do. Commands print it and exit with status 2.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for it: a notebook shows the line alone, as commands do.
+        return [f"cloob_jax: {self}"]

@@ -20,7 +20,7 @@ from cloob_jax import checkpoint, evaluators, inference, writers
 from cloob_jax.command_line import Parser, clear_errors, say
 from cloob_jax.data import locations
 from cloob_jax.errors import UserError
-from cloob_jax.evaluators import Embedder, results
+from cloob_jax.evaluators import results
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,14 +76,7 @@ def _evaluate(given: ConfigDict, progress: writers.Progress) -> int:
         beta=model.config.objective.get("beta") or evaluators.PUBLISHED_BETA,
         field="task {}".format,
     )
-    embedder = Embedder(
-        model.image_features,
-        model.encode_text,
-        tokenizer=model.tokenizer,
-        image_size=model.image_size,
-        batch_size=given.batch_size,
-        report=progress.count,
-    )
+    embedder = model.embedder(report=progress.count)
     output = given.output or run / "eval" / str(step)
     found, mistakes = {}, []
     for name, test in tests.items():

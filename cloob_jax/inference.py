@@ -8,7 +8,6 @@ Underneath are pure functions of the parameters: `step.embed_images(model.params
 model.batch_stats, images, model=model.encoders)`, and `embed_texts`.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from cloob_jax import (
 from cloob_jax.data import augment
 from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
+from cloob_jax.evaluators.embedder import Embedder, Report
 from cloob_jax.weights import Ours, positions
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | jax.Array
@@ -113,7 +113,7 @@ class Model:
         self._batch_size = batch_size
         self._embedders: dict[int, tuple[EmbedImages, EmbedTexts]] = {}
         whole = sharding.replicated(self._mesh)
-        abstract = abstract_variables(self.encoders)["params"]
+        abstract = architecture.abstract_variables(self.encoders)["params"]
         params = positions.resize(weights.params, abstract)
         if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, abstract):
             raise UserError(f"the weights are not of the size {config.model.name}")
@@ -144,12 +144,12 @@ class Model:
         """
         if isinstance(images, Image.Image):
             images = [images]
-        others = [type(image).__name__ for image in images if not _is_picture(image)]
-        if others:
-            raise UserError(
-                f"images hold a {others[0]}: expected PIL images, as PIL.Image.open "
-                "gives them, or the array of bytes that preprocess made"
-            )
+        for image in images:
+            if not isinstance(image, Image.Image):
+                raise UserError(
+                    f"images hold a {type(image).__name__}: expected PIL images, as "
+                    "PIL.Image.open gives them, or the array that preprocess made"
+                )
         resized = [
             augment.evaluation_resize(image.convert("RGB"), self.image_size)
             for image in images
@@ -234,9 +234,8 @@ class Model:
         Raises:
           UserError: no classes, no templates, or one without a place for the name.
         """
-        is_text = isinstance(class_names, str)
-        class_names = list(class_names)
-        if is_text or not class_names or not all(map(_is_text, class_names)):
+        is_list = not isinstance(class_names, str) and len(class_names) > 0
+        if not is_list or not all(isinstance(name, str) for name in class_names):
             raise UserError(f"class_names={class_names!r}: expected a list of names")
         if isinstance(templates, str) or callable(templates):
             templates = [templates]
@@ -251,6 +250,21 @@ class Model:
         logits = self.inv_tau * (self.encode_image(images) @ means.T)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
+
+    def embedder(self, report: Report | None = None) -> Embedder:
+        """This model as evaluators see it: it embeds whole data sets, each once.
+
+        Args:
+          report: is told how far a data set is, see `Embedder`.
+        """
+        return Embedder(
+            self.image_features,
+            self.encode_text,
+            tokenizer=self.tokenizer,
+            image_size=self.image_size,
+            batch_size=self._batch_size,
+            report=report,
+        )
 
     def _embed(self, side: int, inputs: np.ndarray) -> Any:
         # A few sizes of batches, so that one picture does not cost as much as many, and
@@ -267,24 +281,6 @@ class Model:
         exact = self.config.model.dtype == "float32"
         with jax.default_matmul_precision("highest" if exact else "default"):
             return self._embedders[chunk][side](inputs)
-
-
-def _is_picture(image: Any) -> bool:
-    return isinstance(image, Image.Image)
-
-
-def _is_text(name: Any) -> bool:
-    return isinstance(name, str)
-
-
-def abstract_variables(encoders: Any) -> Any:
-    """The shapes of `params` and, for a residual network, `batch_stats`."""
-    size = encoders.image_size
-    return jax.eval_shape(
-        functools.partial(encoders.init, jax.random.key(0)),
-        jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
-        jax.ShapeDtypeStruct((1, encoders.context_length), jnp.int32),
-    )
 
 
 def fill(template: Template, name: str) -> str:

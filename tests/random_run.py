@@ -5,12 +5,12 @@ import json
 import jax
 import numpy as np
 
-from cloob_jax import checkpoint, inference, models
+from cloob_jax import architecture, checkpoint, models
 
 
 def write(folder, **config):
     """Writes it, with an average unlike the parameters, which it returns."""
-    shapes = inference.abstract_variables(models.build("ViT-tiny"))
+    shapes = architecture.abstract_variables(models.build("ViT-tiny"))
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: (rng.normal(size=leaf.shape) / 10).astype(np.float32),
