@@ -2,18 +2,31 @@
 
 import functools
 import importlib
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import test_tokenizer_file
 
 from cloob_jax import objectives, program, sharding
 from cloob_jax.planning import collectives, hlo
+from cloob_jax.state import TrainState
 from cloob_jax.step import normalise
 
 _BATCH = 16
+
+
+@functools.cache
+def few_words():
+    """A tokenizer file, for a table of tokens that is not most of the model."""
+    path = Path(tempfile.mkdtemp()) / "tokenizer.json"
+    test_tokenizer_file.write(path, words=[f"w{number}" for number in range(1000)])
+    return str(path)
 
 
 def tiny_config(**overrides):
@@ -21,6 +34,7 @@ def tiny_config(**overrides):
     config.batch_size, config.total_steps = _BATCH, 8
     config.data.image_size = 32
     config.model.name = "ViT-tiny"  # compiles faster than a residual network
+    config.data.tokenizer = few_words()
     config.optim.warmup_steps = 0
     config.optim.weight_decay = 0.0
     for field, value in overrides.items():
@@ -32,8 +46,9 @@ def tiny_config(**overrides):
 def make_batch(parts):
     rng = np.random.default_rng(0)
     size, length = parts.model.image_size, parts.model.context_length
-    text = rng.integers(1, 49406, (_BATCH, length), np.int32)
-    text[:, -1] = 49407
+    # Above the ids of what is no word, and the end of the text last.
+    text = rng.integers(3, parts.tokenizer.vocabulary_size, (_BATCH, length), np.int32)
+    text[:, -1] = parts.tokenizer.end_id
     images = rng.integers(0, 256, (_BATCH, size, size, 3), np.uint8)
     return {
         name: jax.device_put(rows.reshape(leaf.shape), leaf.sharding)
@@ -43,7 +58,16 @@ def make_batch(parts):
     }
 
 
-def run(steps=1, mesh=(1, 1, 1), **overrides):
+class Trained(NamedTuple):
+    parts: program.Program
+    start: TrainState
+    first: TrainState  # after one step
+    last: TrainState
+    history: list[dict[str, float]]
+
+
+@functools.cache
+def run(steps=8, mesh=(1, 1, 1), **overrides):
     devices = int(np.prod(mesh))
     # A mesh over some of the devices; make_mesh takes all there are.
     whole = jax.make_mesh(
@@ -52,27 +76,29 @@ def run(steps=1, mesh=(1, 1, 1), **overrides):
         devices=jax.devices()[:devices],
         axis_types=(jax.sharding.AxisType.Auto,) * 3,
     )
-    config = tiny_config(**overrides)
-    parts = program.build(config, whole)
-    batch = make_batch(parts)
-    state, history = parts.init(), []
+    parts = program.build(tiny_config(**overrides), whole)
+    batch, state = make_batch(parts), parts.init()
+    states, history = [jax.device_get(state)], []
     for _ in range(steps):
         state, metrics = parts.train_step(state, batch)
         history.append({name: float(value) for name, value in metrics.items()})
-    return parts, jax.device_get(state), history
+        states.append(jax.device_get(state))
+    return Trained(parts, states[0], states[1], states[-1], history)
+
+
+CLOOB = {"objective.name": "cloob"}
 
 
 @pytest.mark.parametrize("name", objectives.NAMES)
 def test_every_objective_learns_a_batch_by_heart(name):
-    _, state, history = run(8, **{"objective.name": name})
-    assert int(state.step) == 8
-    assert all(np.isfinite(list(values.values())).all() for values in history)
-    assert history[-1]["loss"] < history[0]["loss"]
+    found = run(**{"objective.name": name})
+    assert int(found.last.step) == 8
+    assert all(np.isfinite(list(values.values())).all() for values in found.history)
+    assert found.history[-1]["loss"] < found.history[0]["loss"]
 
 
 def test_the_step_is_compiled_once():
-    parts, _, _ = run(3)
-    assert parts.train_step._cache_size() == 1
+    assert run(**CLOOB).parts.train_step._cache_size() == 1
 
 
 # Where a gradient is nothing but rounding, Adam divides it by nothing but rounding:
@@ -80,20 +106,18 @@ def test_the_step_is_compiled_once():
 STEADY = {"optim.eps": 1e-4, "optim.learning_rate": 1e-3}
 
 
-@functools.cache
 def trained(mesh=(1, 1, 1), **options):
     # Residual networks take long in programs that are not optimised.
     steps = 4 if options["model.name"] == "RN-tiny" else 20
-    return run(steps, mesh=mesh, **STEADY, **options)[1:]
+    return run(steps, mesh, **STEADY, **options)
 
 
-def assert_near(run, other, bound):
-    (state, history), (other_state, other_history) = run, other
-    for a, b in zip(history, other_history, strict=True):
+def assert_near(one, other, bound):
+    for a, b in zip(one.history, other.history, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=bound)
     for a, b in zip(
-        jax.tree.leaves((state.params, state.batch_stats)),
-        jax.tree.leaves((other_state.params, other_state.batch_stats)),
+        jax.tree.leaves((one.last.params, one.last.batch_stats)),
+        jax.tree.leaves((other.last.params, other.last.batch_stats)),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=bound)
@@ -125,7 +149,7 @@ def test_accumulation_is_exact(model, mesh, remat):
 
 def test_split_parameters_come_to_the_activations_and_not_they_to_them():
     # What goes over the links is a few times the parameters, whatever the batch.
-    config = tiny_config(batch_size=1024)
+    config = tiny_config(batch_size=1024, **{"data.tokenizer": None})
     parts = program.build(config, sharding.make_mesh(1, 8, 1))
     step = parts.train_step.lower(parts.abstract_state, parts.abstract_batch)
     traffic = collectives.count(hlo.Program(step.compile().as_text())).by_kind
@@ -135,7 +159,7 @@ def test_split_parameters_come_to_the_activations_and_not_they_to_them():
 
 
 def test_tables_come_to_the_texts_and_not_what_is_looked_up_to_every_device():
-    config = tiny_config(batch_size=2048)
+    config = tiny_config(batch_size=2048, **{"data.tokenizer": None})
     parts = program.build(config, sharding.make_mesh(2, 4, 1))
     step = parts.train_step.lower(parts.abstract_state, parts.abstract_batch)
     lines = step.compile().as_text().splitlines()
@@ -144,51 +168,51 @@ def test_tables_come_to_the_texts_and_not_what_is_looked_up_to_every_device():
 
 
 def test_bfloat16_leaves_the_state_in_float32():
-    _, state, history = run(1, **{"model.dtype": "bfloat16"})
-    floats = [
-        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)
-    ]
+    found = run(1, **{"model.dtype": "bfloat16"})
+    leaves = jax.tree.leaves(found.last)
+    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     assert floats and all(leaf.dtype == jnp.float32 for leaf in floats)
-    assert history[0]["loss"] == pytest.approx(run(1)[2][0]["loss"], rel=0.05)
+    expected = run(**CLOOB).history[0]["loss"]
+    assert found.history[0]["loss"] == pytest.approx(expected, rel=0.05)
 
 
 def test_a_learned_temperature_moves_and_a_fixed_one_does_not():
-    _, state, history = run(4, **{"objective.name": "clip"})
-    assert history[0]["inv_tau"] == pytest.approx(1 / 0.07)
-    assert history[-1]["inv_tau"] != history[0]["inv_tau"]
-    assert set(state.params["objective"]) == {"log_inv_tau"}
-    assert run(1)[1].params["objective"] == {}
+    found = run(**{"objective.name": "clip"})
+    assert found.history[0]["inv_tau"] == pytest.approx(1 / 0.07)
+    assert found.history[-1]["inv_tau"] != found.history[0]["inv_tau"]
+    assert set(found.last.params["objective"]) == {"log_inv_tau"}
+    assert run(**CLOOB).last.params["objective"] == {}
+
+
+def _projection(tree):
+    return tree["text"]["projection"]["kernel"]
 
 
 def test_ema_follows_the_parameters():
+    found = run(2, **{"optim.ema_decay": 0.9})
     # Two steps of the recurrence by hand, from the states in between.
-    states = [run(n, **{"optim.ema_decay": 0.9})[1] for n in (1, 2)]
-    start = jax.device_get(program.build(tiny_config(), sharding.make_mesh()).init())
-
-    def leaf(tree):
-        return tree["model"]["text"]["projection"]["kernel"]
-
-    first = 0.9 * leaf(start.params) + 0.1 * leaf(states[0].params)
-    second = 0.9 * first + 0.1 * leaf(states[1].params)
-    np.testing.assert_allclose(leaf(states[1].ema), second, rtol=1e-5)
-    np.testing.assert_array_equal(
-        states[1].evaluated()["text"]["projection"]["kernel"], leaf(states[1].ema)
+    start, first, last = (
+        _projection(state.params["model"])
+        for state in (found.start, found.first, found.last)
     )
+    expected = 0.9 * (0.9 * start + 0.1 * first) + 0.1 * last
+    ema = _projection(found.last.ema["model"])
+    np.testing.assert_allclose(ema, expected, rtol=1e-5)
+    np.testing.assert_array_equal(_projection(found.last.evaluated()), ema)
 
 
 def test_the_gradient_is_of_the_whole_batch():
-    # One step of AdamW at a constant rate moves each weight by rate * sign(gradient):
-    # signs of a gradient taken by hand through the model, with all pairs at once.
-    parts, after, _ = run(
-        1, **{"optim.learning_rate": 1e-3, "optim.schedule": "constant"}
-    )
-    before = parts.init()
-    batch = make_batch(parts)
+    # The first step of AdamW moves each weight by rate * sign(gradient): signs of a
+    # gradient taken by hand through the model, with all pairs at once.
+    found = run(**CLOOB)
+    batch = make_batch(found.parts)
     objective = objectives.build("cloob", beta=tiny_config().objective.beta)
 
-    def loss(params):
-        variables = {"params": params, "batch_stats": before.batch_stats}
-        (image, text), _ = parts.model.apply(
+    @jax.jit
+    @jax.grad
+    def gradient_of(params):
+        variables = {"params": params, "batch_stats": found.start.batch_stats}
+        (image, text), _ = found.parts.model.apply(
             variables,
             normalise(batch["image"]),
             batch["text"],
@@ -197,20 +221,21 @@ def test_the_gradient_is_of_the_whole_batch():
         )
         return objective(image, text)[0]
 
-    gradient = jax.grad(loss)(before.params["model"])["text"]["projection"]["kernel"]
-    moved = after.params["model"]["text"]["projection"]["kernel"]
-    moved = moved - before.params["model"]["text"]["projection"]["kernel"]
+    before = found.start.params["model"]
+    gradient = np.asarray(_projection(gradient_of(before)))
+    moved = _projection(found.first.params["model"]) - _projection(before)
     clear = np.abs(gradient) > 1e-2 * np.abs(gradient).max()
+    rate = tiny_config().optim.learning_rate
     np.testing.assert_allclose(
-        moved[clear], -1e-3 * np.sign(gradient[clear]), rtol=2e-2
+        moved[clear], -rate * np.sign(gradient[clear]), rtol=2e-2
     )
 
 
 def test_clipping_bounds_what_the_optimiser_sees():
-    _, state, history = run(1, **{"optim.grad_clip_norm": 1e-3, "optim.b1": 0.9})
-    assert history[0]["grad_norm"] > 1e-3  # reported before clipping
+    found = run(1, **{"optim.grad_clip_norm": 1e-3, "optim.b1": 0.9})
+    assert found.history[0]["grad_norm"] > 1e-3  # reported before clipping
     # Adam's first moment after one step is a tenth of what it was given.
-    moments = optax.tree.get(state.opt_state, "mu")
+    moments = optax.tree.get(found.last.opt_state, "mu")
     assert float(optax.tree.norm(moments)) == pytest.approx(1e-4, rel=1e-4)
 
 
