@@ -42,6 +42,8 @@ _SETTINGS = {
     "optim.eps": 1e-4,  # else Adam makes steps of what is rounded away
 }
 
+_LEFT_OUT = ("colour", "texture", "held_out", "captions", "spectrum")  # of the evals
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -69,7 +71,7 @@ def arguments(data, workdir, **overrides):
         "data.max_bad_fraction": 0.1,
         "log_steps": 1,
         "checkpoint_steps": 5,
-        **{f"evals.{name}.root": "" for name in ("colour", "texture", "held_out")},
+        **{f"evals.{name}.root": "" for name in _LEFT_OUT},
     }
     flags = [f"--config.{k}={v}" for k, v in (settings | overrides).items()]
     return [f"--config=configs/shapes_tiny.py:{data}", f"--workdir={workdir}", *flags]

@@ -43,6 +43,9 @@ def arguments(data, workdir, **overrides):
         "log_steps": 2,
         "checkpoint_steps": 5,
         "eval_steps": 12,
+        # Retrieval and the spectrum are measured in test_train.
+        "evals.captions.root": "",
+        "evals.spectrum.root": "",
     } | overrides
     flags = [f"--config.{field}={value}" for field, value in settings.items()]
     config = f"--config=configs/shapes_tiny.py:{data}"
