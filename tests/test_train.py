@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from test_step import few_words
 from test_tokenizer_file import write
 
 from cloob_jax import train
@@ -28,6 +29,8 @@ def make_config(data, **overrides):
     config = importlib.import_module("configs.shapes_tiny").get_config(str(data))
     config.data.shapes = None
     config.batch_size, config.total_steps, config.data.image_size = 16, 2, 32
+    config.model.name = "ViT-tiny"  # compiles faster than a residual network
+    config.data.tokenizer = few_words()
     config.optim.warmup_steps = 0
     for field, value in overrides.items():
         node, _, leaf = field.rpartition(".")
@@ -114,6 +117,8 @@ def test_no_state_is_kept_that_is_not_finite(data, tmp_path):
 
 def test_an_evaluation_that_was_cut_short_is_made_up_for(data, tmp_path):
     config = make_config(data, checkpoint_steps=1, eval_steps=1)
+    for name in ("colour", "texture", "held_out"):
+        del config.evals[name]
     train.train_and_evaluate(config, tmp_path / "run")
     # As if the run had been killed while it evaluated step 1.
     path = tmp_path / "run" / "metrics.jsonl"
@@ -191,7 +196,8 @@ def test_processes_compare_what_their_tokenizers_hold(data, tmp_path):
 def test_embeddings_of_a_ragged_tail_are_exact(data):
     from cloob_jax import program, sharding
 
-    parts = program.build(make_config(data), sharding.make_mesh())
+    config = make_config(data, **{"model.name": "RN-tiny"})
+    parts = program.build(config, sharding.make_mesh())
     embed_images, embed_texts = parts.embedders(parts.init())
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (17, 32, 32, 3), np.uint8)  # a batch and one more
