@@ -45,17 +45,18 @@ def test_tables_of_finished_runs(ablation, tmp_path, monkeypatch):
     write_runs(ablation, study, tmp_path)
     monkeypatch.setattr(ablation.subprocess, "run", pytest.fail)
     for seed in range(3):
-        ablation.train(study, "nowhere", "cloob", seed, tmp_path)
+        ablation.train(study, tmp_path, "cloob", seed, tmp_path)
     found = ablation.collect(study, range(3), tmp_path)
+    report, row = ablation.ablation_report, "zero-shot top-1, %: held-out pairs"
     # t of 2 degrees of freedom at 97.5 %: 4.3027; over the root of 3: 2.4841.
-    assert cells(ablation.table(found), "zero-shot top-1, %: held_out") == [
+    assert cells(report.table(found), row) == [
         "60.0 ± 24.8",
         "50.0 ± 24.8",
         "60.0 ± 22.4",
         "80.0 ± 0.0",
     ]
     # Paired by the seed: the spread that seeds share is in no difference of two.
-    assert cells(ablation.contrasts(found), "zero-shot top-1, %: held_out") == [
+    assert cells(report.contrasts(found), row) == [
         "+0.0 ± 2.5, open",
         "-10.0 ± 0.0, met",
         "+20.0 ± 22.4, open",
@@ -65,8 +66,9 @@ def test_tables_of_finished_runs(ablation, tmp_path, monkeypatch):
 
 
 def test_a_sign_is_met_refuted_or_open(ablation):
-    assert ablation.verdict(-2.0, 1.0, -1) == ", met"
-    assert ablation.verdict(2.0, 1.0, -1) == ", against"
-    assert ablation.verdict(1.0, 2.0, 1) == ", open"
-    assert ablation.verdict(2.0, math.nan, 1) == ", open"  # of one seed
-    assert ablation.verdict(2.0, 1.0, 0) == ""  # the paper does not say
+    verdict = ablation.ablation_report.verdict
+    assert verdict(-2.0, 1.0, -1) == ", met"
+    assert verdict(2.0, 1.0, -1) == ", against"
+    assert verdict(1.0, 2.0, 1) == ", open"
+    assert verdict(2.0, math.nan, 1) == ", open"  # of one seed
+    assert verdict(2.0, 1.0, 0) == ""  # the paper does not say
