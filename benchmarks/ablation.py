@@ -1,6 +1,6 @@
 """The ablation of the CLOOB paper: {InfoNCE, InfoLOOB} x {without, with retrieval}.
 
-    python benchmarks/ablation.py shapes --data=data/shapes_2000
+    python benchmarks/ablation.py shapes --data=data/shapes
     python benchmarks/ablation.py cifar10 --data=FOLDER
 
 Trains all four, one run after the other, on the same pairs in the same order from the
@@ -59,9 +59,7 @@ STUDIES = {
     "shapes": Study(
         "shapes_tiny",
         {
-            # Few pairs, seen often: where the paper's effects are.
-            "data.shapes.num_train": 2000,
-            "total_steps": 1200,
+            "total_steps": 2000,
             "evals.texture.root": "",  # not learned in this time
             "evals.captions.root": "",  # retrieval: slower than it is telling
         },
@@ -74,7 +72,7 @@ STUDIES = {
     "cifar10": Study(
         "cifar10_tiny",
         {
-            "total_steps": 1200,
+            "total_steps": 2000,
             "data.image_size": 32,
             # The fifth shard is kept for the spectrum: the test images lack captions.
             "data.train": "{data}/train/[0-3].tar",
