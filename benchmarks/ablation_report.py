@@ -133,6 +133,8 @@ def draw(found: Mapping[Figure, Values], file: Path) -> None:
         draw_panel(axes, {f.label: v for f, v in found.items() if f.panel == panel})
         axes.set_ylabel(PANELS[panel])
         axes.set_title(letter, loc="left", weight="bold")
+        if panel == "zero_shot":
+            axes.set_ylim(top=min(105, axes.get_ylim()[1]))  # shares end at 100
     handles, labels = grid.flat[0].get_legend_handles_labels()
     drawing.legend(handles, labels, ncols=4, loc="outside upper center", frameon=False)
     drawing.savefig(file, dpi=200)
@@ -151,7 +153,7 @@ def draw_panel(axes, shown: Mapping[str, Values]) -> None:
         for x, values in zip(where, shown.values(), strict=True):
             seeds = np.full(len(values[objective]), x + 0.06)
             axes.plot(
-                seeds, values[objective], ".", ms=3, color=marks["color"], alpha=0.6
+                seeds, values[objective], ".", ms=5, color=marks["color"], alpha=0.6
             )
     axes.set_xticks(range(len(shown)), list(shown))
     axes.set_xlim(-0.5, len(shown) - 0.5)
