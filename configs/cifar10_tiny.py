@@ -28,6 +28,9 @@ def get_config(directory: str = "data/cifar10") -> ConfigDict:
     config.checkpoint_steps = 1000
     config.eval_steps = 2000
     config.evals = {
-        "cifar10": {"kind": "zero_shot", "root": directory, "split": "test"}
+        "cifar10": {"kind": "zero_shot", "root": directory, "split": "test"},
+        # Off without a root: captions are only in the train shards, which are trained
+        # on, but for those left out of config.data.train.
+        "spectrum": {"kind": "spectrum", "root": "", "split": "train"},
     }
     return config
