@@ -251,7 +251,7 @@ class Model:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
-    def embedder(self, report: Report | None = None) -> Embedder:
+    def embedder(self, report: Report = lambda *_: None) -> Embedder:
         """This model as evaluators see it: it embeds whole data sets, each once.
 
         Args:

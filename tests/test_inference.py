@@ -10,6 +10,8 @@ from PIL import Image
 
 import cloob_jax
 from cloob_jax import step
+from cloob_jax.data.captioned import CaptionedSet
+from cloob_jax.data.folders import FolderRecords
 from cloob_jax.errors import UserError
 
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
@@ -127,3 +129,13 @@ def test_a_folder_without_a_checkpoint_is_named(run, tmp_path):
             cloob_jax.load(path)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         cloob_jax.lode  # noqa: B018
+
+
+def test_whole_data_sets_are_embedded_by_the_same_door(model, tmp_path):
+    names = [f"{number}.png" for number in range(3)]
+    for name, picture in zip(names, pictures(3), strict=True):
+        picture.save(tmp_path / name)
+    records = FolderRecords(tmp_path, dict.fromkeys(names, "a note"))
+    found, notes = model.embedder().pictures(CaptionedSet("three", records))
+    assert notes == [["a note"]] * 3
+    np.testing.assert_allclose(found, model.encode_image(pictures(3)), atol=1e-6)
