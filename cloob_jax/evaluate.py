@@ -78,6 +78,7 @@ def _evaluate(given: ConfigDict, progress: writers.Progress) -> int:
     )
     embedder = model.embedder(report=progress.count)
     output = given.output or run / "eval" / str(step)
+    output.mkdir(parents=True, exist_ok=True)  # if it cannot be, before all the work
     found, mistakes = {}, []
     for name, test in tests.items():
         try:

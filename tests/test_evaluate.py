@@ -129,6 +129,8 @@ def test_without_tasks_those_of_the_run(run, capsys):
             ["--weights=RUN", "--tasks=x_retrieval", "--data_dir=DATA", "--captions=y"],
             "task x_retrieval.captions=y cannot be read",
         ),
+        # Before anything is computed, not after.
+        (["--weights=RUN", "--output=/proc/none"], r"^cloob_jax: /proc/none: No such"),
         (["--weights=RUN", "--dtype=int8"], "argument --dtype: invalid choice: 'int8'"),
         (["--weights=RUN", "--batch_size=0"], "batch_size=0: expected at least 1"),
     ],

@@ -75,6 +75,10 @@ class ClassWords:
             )
         return [self.classes[key] for key in taken]
 
+    def is_also_of(self, name: str) -> bool:
+        """Whether they are shared by the data set of that name, in any spelling."""
+        return plain_name(name) in map(_plain, self.also_of)
+
     @functools.cached_property
     def _named(self) -> dict[str, list[str]]:
         """Labels by what may be written for them; several have the same words."""

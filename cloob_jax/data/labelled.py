@@ -152,7 +152,7 @@ def _open_split(
             field,
             prepared,
             split,
-            only_present=words is not None and name in words.also_of,
+            only_present=words is not None and words.is_also_of(name),
         )
         return records, _in_words(field, records.label_names, words)
     # Without splits, all there is is the test split; never what is trained on as well.

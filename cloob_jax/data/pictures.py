@@ -1,5 +1,6 @@
 """Data sets for evaluation: pictures, each with a note such as a label or captions."""
 
+import abc
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ _Set = TypeVar("_Set", bound="Pictures")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pictures:
+class Pictures(abc.ABC):
     """Pictures with random access and a note on each; safe in threads.
 
     Attributes:
@@ -44,13 +45,13 @@ class Pictures:
             where = self.where(record)
             raise UserError(f"{self.name}: {where}: {error}") from None
 
+    @abc.abstractmethod
     def read(self, note: bytes) -> Any:
         """What a note says.
 
         Raises:
           ValueError: it is not what it should be.
         """
-        raise NotImplementedError
 
     def where(self, record: int) -> str:
         """The shard and the key of a picture, or its folder and file, for messages."""

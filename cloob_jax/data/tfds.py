@@ -104,6 +104,16 @@ def _version(directory: Path) -> list[int]:
 
 
 def splits(directory: Path) -> list[str]:
-    """The names of its splits."""
-    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
-    return [split["name"] for split in info["splits"]]
+    """The names of its splits.
+
+    Raises:
+      UserError: the file that tells them is damaged.
+    """
+    path = directory / "dataset_info.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        return [split["name"] for split in info["splits"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}); prepare the data set anew"
+        ) from None

@@ -84,8 +84,8 @@ def _make(
     if entry.kind == "few_shot":
         return FewShot(train, test)
     # What was opened as the test split, for want of one, is none to choose by.
-    names = [name for name in ("validation", "val") if name != test.split]
-    given = [split for split in names if labelled.has_split(entry.root, split)]
+    others = [split for split in ("validation", "val") if split != test.split]
+    given = [split for split in others if labelled.has_split(entry.root, split)]
     validation = opener.labelled(field, name, entry, given[0]) if given else None
     return LinearProbe(train, test, validation)
 

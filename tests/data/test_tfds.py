@@ -61,10 +61,11 @@ def test_pictures_come_as_they_were_and_classes_by_name(library, tmp_path):
     assert "tensorflow" not in sys.modules
 
 
-def test_a_set_of_some_classes_has_no_others(library, tmp_path):
+@pytest.mark.parametrize("name", ["imagenet-a", "imagenet_a"])
+def test_a_set_of_some_classes_has_no_others(library, tmp_path, name):
     # TFDS gives ImageNet-A and R, of 200 classes, the names of all thousand.
     root = prepare(library, tmp_path, [2, 0, 2], split="test")
-    found = labelled.open_set("x", "imagenet-a", str(root))
+    found = labelled.open_set("x", name, str(root))
     assert found.class_names == ["tench", "tabby cat"]
     assert sorted(found[number][1] for number in range(3)) == [0, 1, 1]
 
@@ -90,6 +91,13 @@ def test_mistakes_are_named(library, tmp_path, monkeypatch):
     (root / "5.1.0" / "features.json").write_text("{")
     with pytest.raises(UserError, match=r"x: .*5\.1\.0 cannot be read as a TFDS"):
         labelled.open_set("x", "imagenet2012", str(root), "train")
+    info = root / "5.1.0" / "dataset_info.json"
+    whole = info.read_text()
+    for damaged in ("{", "[]", '{"splits": 1}'):
+        info.write_text(damaged)
+        with pytest.raises(UserError, match=r"dataset_info\.json is damaged"):
+            labelled.open_set("x", "imagenet2012", str(root), "train")
+    info.write_text(whole)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UserError, match=r"pip install 'cloob_jax\[tfds\]'"):
         labelled.open_set("x", "imagenet2012", str(root), "train")
