@@ -37,14 +37,12 @@ def find(field: str, name: str, data_dir: str) -> Path:
             f"and one below for {' or '.join(sorted(wanted))}, in any spelling, with "
             "wds_ or vtab- before it or not"
         )
-    # `imagenet_v2` itself holds `imagenet_v2/matched-frequency`, whose path says both.
-    outer = [f for f in found if not any(other in f.parents for other in found)]
-    if len(outer) > 1:
+    if len(found) > 1:
         raise UserError(
-            f"{field}: {' and '.join(map(str, outer))} are both {name}; give the "
+            f"{field}: {' and '.join(map(str, found))} are both {name}; give the "
             "folder of one as --data_dir"
         )
-    return outer[0]
+    return found[0]
 
 
 def _names(folder: Path) -> set[str]:
