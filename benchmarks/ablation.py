@@ -59,7 +59,7 @@ STUDIES = {
     "shapes": Study(
         "shapes_tiny",
         {
-            "total_steps": 2000,
+            "total_steps": 4000,
             "evals.texture.root": "",  # not learned in this time
             "evals.captions.root": "",  # retrieval: slower than it is telling
         },
