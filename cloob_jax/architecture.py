@@ -63,7 +63,8 @@ def build(
     return encoders, tokens
 
 
-def abstract_variables(encoders: Any) -> Any:
+@functools.cache  # tracing takes a second, and a conversion asks several times
+def abstract_variables(encoders: models.DualEncoder) -> Any:
     """The shapes of `params` and, for a residual network, `batch_stats`."""
     size = encoders.image_size
     return jax.eval_shape(

@@ -122,19 +122,20 @@ def _entry(task: str, given: ConfigDict, own: dict[str, ConfigDict]) -> ConfigDi
     dataset = task.removesuffix(f"_{kind}")
     if not dataset:
         raise UserError(f"--tasks={given.tasks}: a task has no name")
+    label = f"task {task} ({kind} of {dataset})"
     if given.data_dir is not None:
         is_list = given.captions and kind in ("retrieval", "spectrum")
         root = (
             given.data_dir
             if is_list
-            else locations.find(f"task {task}", dataset, given.data_dir)
+            else locations.find(label, dataset, given.data_dir)
         )
     elif dataset in own:
         root = own[dataset].root
     else:
         raise UserError(
-            f"task {task}: this run's config knows no data set {dataset!r}; give "
-            "--data_dir, a folder in which it lies"
+            f"{label}: this run's config knows no such data set; give --data_dir, a "
+            "folder in which it lies"
         )
     return ConfigDict(
         {

@@ -115,8 +115,12 @@ class Model:
         whole = sharding.replicated(self._mesh)
         abstract = architecture.abstract_variables(self.encoders)["params"]
         params = positions.resize(weights.params, abstract)
-        if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, abstract):
-            raise UserError(f"the weights are not of the size {config.model.name}")
+        if wrong := sorted({name for name, _ in _shapes(params) ^ _shapes(abstract)}):
+            raise UserError(
+                f"the weights do not fit the size {config.model.name}: "
+                f"{', '.join(wrong[:3])}{' and more' if wrong[3:] else ''} are "
+                "missing, too many, or of another shape"
+            )
         self.params = jax.device_put(params, whole)
         self.batch_stats = jax.device_put(weights.batch_stats, whole)
 
@@ -281,6 +285,13 @@ class Model:
         exact = self.config.model.dtype == "float32"
         with jax.default_matmul_precision("highest" if exact else "default"):
             return self._embedders[chunk][side](inputs)
+
+
+def _shapes(params: Any) -> set[tuple[str, tuple[int, ...]]]:
+    return {
+        (jax.tree_util.keystr(path, simple=True, separator="/"), np.shape(leaf))
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }
 
 
 def fill(template: Template, name: str) -> str:

@@ -6,7 +6,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -80,8 +80,10 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         form=config.objective.form,
         mesh=mesh,
     )
-    initial = functools.partial(_initial_variables, config, model)
-    abstract_params, abstract_stats = jax.eval_shape(initial)
+    abstract_params, abstract_stats = jax.eval_shape(
+        functools.partial(_with_scalars, config),
+        architecture.abstract_variables(model),
+    )
     _check_groups(config, bool(abstract_stats))
     frozen = _frozen(config, abstract_params["model"])
     total_steps, schedule, tx = _build_optimiser(config, frozen)
@@ -112,7 +114,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         batch_sharding=batch_sharding,
         # It runs once: compiling it well would take longer than running it badly.
         init=jax.jit(
-            lambda: first_state(*initial()),
+            lambda: first_state(*_with_scalars(config, _draw(config, model))),
             out_shardings=shardings,
             compiler_options={"xla_backend_optimization_level": 0},
         ),
@@ -200,13 +202,17 @@ def _build_optimiser(
     return total_steps, schedule, tx
 
 
-def _initial_variables(
-    config: ConfigDict, model: models.DualEncoder
-) -> tuple[Params, Params]:
-    """Parameters and running statistics, from the seed."""
+def _draw(config: ConfigDict, model: models.DualEncoder) -> Mapping[str, Any]:
+    """The collections `params` and, for a residual network, `batch_stats`."""
     images = jnp.zeros((1, model.image_size, model.image_size, 3))
     texts = jnp.zeros((1, model.context_length), jnp.int32)
-    variables = model.init(jax.random.key(config.seed), images, texts)
+    return model.init(jax.random.key(config.seed), images, texts)
+
+
+def _with_scalars(
+    config: ConfigDict, variables: Mapping[str, Any]
+) -> tuple[Params, Params]:
+    """All parameters, those of the objective too, and running statistics."""
     scalars = objectives.initial_scalars(
         config.objective.name,
         inv_tau=config.objective.inv_tau,

@@ -4,6 +4,7 @@ Models and objectives know nothing of this. `data` splits the batch; `fsdp` spli
 batch as well as parameters and their moments; `tensor` splits layers by their width.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ def batch_sharding(
     return NamedSharding(mesh, _BATCH if accumulate_steps == 1 else _PARTS)
 
 
+@functools.cache  # so that equal models are known to be equal
 def placing(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
     """`place` and `gather` of `models.Compute`, on this mesh.
 

@@ -8,14 +8,13 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import published_layouts as layouts
 import pytest
 import torch_archive
 from full_disk import small_files_only
 
-from cloob_jax import checkpoint, convert, models
+from cloob_jax import architecture, checkpoint, convert, models
 
 OPEN_CLIP = {
     "RN-tiny": {
@@ -32,13 +31,7 @@ OPEN_CLIP = {
 
 
 def random_variables(name):
-    model = models.build(name)
-    shapes = jax.eval_shape(
-        model.init,
-        jax.random.key(0),
-        jnp.zeros((1, 32, 32, 3)),
-        jnp.zeros((1, 24), jnp.int32),
-    )
+    shapes = architecture.abstract_variables(models.build(name))
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: rng.uniform(0.05, 0.1, leaf.shape).astype(np.float32), shapes

@@ -84,6 +84,7 @@ def start(flags, devices, **environment):
         env=os.environ
         | {
             "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             # Saving slices every array by a little program of its own.
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }

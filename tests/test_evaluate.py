@@ -106,11 +106,14 @@ def test_without_tasks_those_of_the_run(run, capsys):
     [
         (["--tasks=zoo"], "one of the arguments --workdir --weights is required"),
         (["--weights=nowhere"], "nowhere: no run directory"),
-        (["--weights=RUN", "--tasks=zo"], "task zo: this run's config.*--data_dir"),
+        (
+            ["--weights=RUN", "--tasks=zo_linearprobe"],
+            r"zo_linearprobe \(zero_shot of zo_linearprobe\): this run's.*--data_dir",
+        ),
         (["--weights=RUN", "--tasks=_retrieval"], "a task has no name"),
         (
             ["--weights=RUN", "--tasks=cifar10,zoo", "--data_dir=DATA"],
-            r"task cifar10: no data set cifar10 in .*looked there and one below",
+            r"task cifar10 .*: no data set cifar10 in .*looked there and one below",
         ),
         (["--weights=RUN", "--tasks=zoo", "--data_dir=none"], "--data_dir=none: no su"),
         (

@@ -9,7 +9,7 @@ import reference_encoders as encoders
 from PIL import Image
 
 import cloob_jax
-from cloob_jax import step
+from cloob_jax import inference, step
 from cloob_jax.data.captioned import CaptionedSet
 from cloob_jax.data.folders import FolderRecords
 from cloob_jax.errors import UserError
@@ -95,6 +95,15 @@ def test_another_image_size_interpolates_the_positions(run):
     assert model.image_size == 64
     assert model.params["visual"]["positional_embedding"].shape == (65, 128)
     assert model.encode_image(pictures(1)[0]).shape == (1, 64)
+
+
+def test_weights_of_another_size_are_named(run):
+    _, weights = inference.read(run[0])
+    del weights.params["text"]["token_embedding"]
+    with pytest.raises(
+        UserError, match="ViT-tiny: text/token_embedding/embedding are miss"
+    ):
+        inference.Model(weights)
 
 
 def test_a_step_is_a_path_of_its_own(run):
