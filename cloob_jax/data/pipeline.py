@@ -22,13 +22,14 @@ import jax
 import numpy as np
 from absl import flags
 
-from cloob_jax.data import augment, order
+from cloob_jax.data import augment, order, random_crop
 from cloob_jax.data.sources import Source
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
 
 HostBatch = dict[str, Any]  # NumPy arrays
 _MAX_TRIES = 8
+CROPS = {"fast": random_crop.fast, "pil": random_crop.pil}  # of `config.data.resize`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,23 @@ class LoadPair(grain.transforms.RandomMap):
 
     A bad record is replaced by another, drawn by the example's own random numbers: one
     position of the stream stays one example, and the same one on every machine.
+
+    `resize` is the way to make the crop, one of `CROPS`.
+
+    Raises:
+      UserError: it is none of them.
     """
 
     source: Source
     tokenizer: Tokenizer
     image_size: int
+    resize: str = "fast"
+
+    def __post_init__(self) -> None:
+        if self.resize not in CROPS:
+            raise UserError(
+                f"config.data.resize={self.resize}: expected {' or '.join(CROPS)}"
+            )
 
     def random_map(self, record: int, rng: np.random.Generator) -> HostBatch:
         """The example at one position of the stream.
@@ -52,11 +65,14 @@ class LoadPair(grain.transforms.RandomMap):
         """
         bad = np.full(_MAX_TRIES, -1, np.int64)
         reason = ""
+        # So that the substitute does not depend on how far a bad record got.
+        seed = int(rng.integers(2**63))
         for attempt in range(_MAX_TRIES):
             try:
                 image, text = self.load(record, rng)
             except augment.BadRecord as error:
                 bad[attempt], reason = record, str(error)
+                rng = np.random.default_rng((seed, attempt))
                 record = int(rng.integers(len(self.source)))
             else:
                 number = np.int64(record)
@@ -77,9 +93,8 @@ class LoadPair(grain.transforms.RandomMap):
         """
         encoded, text = self.source[record]
         captions = augment.decode_captions(text)
-        image = augment.decode(encoded)
         caption = captions[rng.integers(len(captions))]
-        crop = augment.random_resized_crop(image, self.image_size, rng)
+        crop = CROPS[self.resize](encoded, self.image_size, rng)
         return crop, self.tokenizer(caption)[0]
 
     def fault(self, record: int) -> str:
