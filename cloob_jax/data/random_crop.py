@@ -71,7 +71,7 @@ def pil(
     Raises:
       augment.BadRecord: see `augment.decode`.
     """
-    image = augment.decode(encoded)
+    image = augment.decode(encoded, upright=True)
     left, top, width, height = draw(*image.size, rng)
     crop = image.crop((left, top, left + width, top + height))
     return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
@@ -85,27 +85,30 @@ def fast(
     Raises:
       augment.BadRecord: see `augment.decode`.
     """
-    width, height = _size(encoded)
+    # Few files are turned, and few are no JPEG: PIL reads these, and what is damaged.
+    header = None if augment.is_turned(encoded) else _jpeg_size(encoded)
+    width, height = header or augment.upright_size(encoded)
     box = draw(width, height, rng)
     # The smallest picture whose crop need not be enlarged.
-    pixels = _decode(
-        encoded,
-        math.ceil(height * size / box.height),
-        math.ceil(width * size / box.width),
-    )
+    least = math.ceil(height * size / box.height), math.ceil(width * size / box.width)
+    pixels = header and _decode_jpeg(encoded, *least)
+    if pixels is None:
+        pixels = np.asarray(augment.decode(encoded, upright=True))
     return _resize(pixels, box, width, size)
 
 
-def _size(encoded: bytes) -> tuple[int, int]:
+def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-    except ValueError:  # no JPEG, or one that PIL may still make sense of
-        return augment.size(encoded)
+    except ValueError:
+        return None
     augment.check_size(width, height)
     return width, height
 
 
-def _decode(encoded: bytes, least_height: int, least_width: int) -> np.ndarray:
+def _decode_jpeg(
+    encoded: bytes, least_height: int, least_width: int
+) -> np.ndarray | None:
     try:
         return simplejpeg.decode_jpeg(
             encoded,
@@ -114,7 +117,7 @@ def _decode(encoded: bytes, least_height: int, least_width: int) -> np.ndarray:
             min_factor=2,  # scaling by less costs more than it saves
         )
     except ValueError:
-        return np.asarray(augment.decode(encoded))
+        return None
 
 
 def _resize(pixels: np.ndarray, box: Box, full_width: int, size: int) -> np.ndarray:

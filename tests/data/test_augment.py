@@ -41,6 +41,20 @@ def test_every_kind_becomes_rgb(encoded):
     assert np.abs(np.asarray(image).astype(int)[5, 10] - _RED).max() < 12
 
 
+def test_sixteen_bits_keep_their_shades():
+    ramp = np.linspace(0, 65535, 40).astype(np.uint16)
+    image = augment.decode(encode(Image.fromarray(np.tile(ramp, (8, 1)))))
+    np.testing.assert_array_equal(np.asarray(image)[4, :, 1], ramp >> 8)
+
+
+def test_of_an_animation_the_first_picture_is_taken():
+    frames = [Image.new("RGB", (20, 10), colour) for colour in (_RED, "blue")]
+    for kind in ("WEBP", "PNG"):
+        moving = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+        image = np.asarray(augment.decode(moving)).astype(int)
+        assert np.abs(image[5, 10] - _RED).max() < 12
+
+
 @pytest.mark.parametrize(
     ("encoded", "reason"),
     [

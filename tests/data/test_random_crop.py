@@ -26,7 +26,7 @@ def photograph(width, height):
 def decibels(one, other):
     """Peak signal-to-noise ratio of two pictures."""
     difference = np.mean((one.astype(float) - other) ** 2)
-    return 10 * math.log10(255**2 / difference)
+    return math.inf if difference == 0 else 10 * math.log10(255**2 / difference)
 
 
 @WAYS
@@ -81,6 +81,33 @@ def test_a_file_that_only_pil_reads_is_read():
     exact = random_crop.pil(bytes(encoded), 64, np.random.default_rng(0))
     fast = random_crop.fast(bytes(encoded), 64, np.random.default_rng(0))
     assert decibels(fast, exact) > 40
+
+
+@WAYS
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_a_camera_marked_as_turned_is_upright(way, kind, orientation):
+    upright = colours(120, 90)
+    # What has to be done to the stored picture (Exif 2.3, tag 274), undone.
+    undo = [
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    ][orientation - 1]
+    stored = upright if undo is None else upright.transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = encode(
+        stored, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {})
+    )
+    found = way(turned, 48, np.random.default_rng(0))
+    expected = way(encode(upright), 48, np.random.default_rng(0))
+    assert decibels(found, expected) > 35
 
 
 def test_threads_have_resizers_of_their_own():
