@@ -67,14 +67,11 @@ class LoadPair(grain.transforms.RandomMap):
         """
         bad = np.full(_MAX_TRIES, -1, np.int64)
         reason = ""
-        # So that the substitute does not depend on how far a bad record got.
-        seed = int(rng.integers(2**63))
         for attempt in range(_MAX_TRIES):
             try:
                 image, text = self.load(record, rng)
             except augment.BadRecord as error:
                 bad[attempt], reason = record, str(error)
-                rng = np.random.default_rng((seed, attempt))
                 record = int(rng.integers(len(self.source)))
             else:
                 number = np.int64(record)

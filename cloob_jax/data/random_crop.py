@@ -71,8 +71,9 @@ def pil(
     Raises:
       augment.BadRecord: see `augment.decode`.
     """
+    # Drawn before the decoding, so that a bad record draws as much as with `fast`.
+    left, top, width, height = draw(*augment.upright_size(encoded), rng)
     image = augment.decode(encoded, upright=True)
-    left, top, width, height = draw(*image.size, rng)
     crop = image.crop((left, top, left + width, top + height))
     return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
 
