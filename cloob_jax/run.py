@@ -86,7 +86,9 @@ def set_up(
     group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
     parts = program.build(config, sharding.make_mesh(**config.mesh))
     source, tests = _open_data(config, group, log)
-    load = pipeline.LoadPair(source, parts.tokenizer, parts.model.image_size)
+    load = pipeline.LoadPair(
+        source, parts.tokenizer, parts.model.image_size, config.data.resize
+    )
     checkpoints = stack.enter_context(
         Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
     )

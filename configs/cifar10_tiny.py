@@ -22,6 +22,7 @@ def get_config(directory: str = "data/cifar10") -> ConfigDict:
     config.objective.beta = 25.0
     config.data.image_size = 64
     config.data.train = f"{directory}/train"
+    config.data.resize = "pil"  # so small, nothing is gained by the other
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 300
     config.log_steps = 100

@@ -56,6 +56,8 @@ def get_config() -> ConfigDict:
                 # A tokenizer.json of the tokenizers library; None: CLIP's.
                 "tokenizer": placeholder(str),
                 "image_size": placeholder(int),  # pixels; None: the model's own
+                # Of the training crops; pil: exactly as torchvision with PIL, slower.
+                "resize": "fast",
                 "max_bad_fraction": 0.01,  # of the records seen, before a run stops
                 "num_workers": 0,  # processes that decode; 0: threads of this one
                 "num_threads": 2,  # in each process that decodes

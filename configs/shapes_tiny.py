@@ -29,6 +29,7 @@ def get_config(directory: str = "data/shapes") -> ConfigDict:
     # The published 8 averages over so much of a batch that shapes are learned late.
     config.objective.beta = 25.0
     config.data.train = f"{directory}/train"
+    config.data.resize = "pil"  # so small, nothing is gained by the other
     config.data.shapes = ConfigDict(
         {
             "directory": directory,

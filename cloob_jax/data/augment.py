@@ -1,44 +1,93 @@
-"""From encoded bytes to pixels: decoding, the training crop, the evaluation resize.
+"""From encoded bytes to pixels and captions: decoding, and the evaluation's resize.
 
-All give uint8 RGB; the conversion to floats and the normalisation happen on the device.
+The pixels are uint8 RGB; the conversion to floats and the normalisation happen on the
+device.
 """
 
+import contextlib
 import io
-import math
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+_EXIF_WITHIN = 2**16  # bytes of a JPEG's start, where the standard wants it
 _FORMATS = ("JPEG", "PNG", "WEBP")
 # A small file can unpack to gigabytes. PIL only warns past this many pixels, which
 # `decode` makes an error.
 _MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-_SCALE = (0.9, 1.0)  # of the area, as CLIP and CLOOB train
-_RATIO = (3 / 4, 4 / 3)
-
 
 class BadRecord(Exception):
     """A record that cannot be used; the message says why, in a few words."""
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """Decodes JPEG, PNG or WebP to RGB.
+def decode(encoded: bytes, upright: bool = False) -> Image.Image:
+    """Decodes JPEG, PNG or WebP to RGB; of an animation, the first picture.
 
     Palettes are resolved before any resizing (the published code resizes the indices).
+
+    Args:
+      encoded: the content of a file.
+      upright: whether to turn what a camera marked as turned. Published evaluations
+        do not.
 
     Raises:
       BadRecord: not an image, truncated, or more than 89 million pixels.
     """
+    with _opened(encoded) as image:
+        if upright and _orientation(image) > 1:
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(
+                "RGB"
+            )
+        return image.convert("RGB")
+
+
+def upright_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height once it is turned, of which the header tells.
+
+    Raises:
+      BadRecord: not an image, or more than 89 million pixels.
+    """
+    with _opened(encoded) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def is_turned(encoded: bytes) -> bool:
+    """Whether a camera marked a JPEG as turned; quick where it did not."""
+    if encoded.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0:
+        return False
+    with _opened(encoded) as image:
+        return _orientation(image) > 1
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def check_size(width: int, height: int) -> None:
+    """Before anything is decoded.
+
+    Raises:
+      BadRecord: more than 89 million pixels.
+    """
+    if width * height > _MAX_PIXELS:
+        raise BadRecord(f"too many pixels: {width} x {height}")
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
     try:
         # Other formats are never tried: some of their decoders start programs.
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise BadRecord(f"too many pixels: {image.width} x {image.height}")
-            return image.convert("RGB")
+            check_size(*image.size)
+            yield image
     except (BadRecord, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -65,39 +114,6 @@ def decode_captions(encoded: bytes) -> list[str]:
     if not captions:
         raise BadRecord("empty caption")
     return captions
-
-
-def random_resized_crop(
-    image: Image.Image, size: int, rng: np.random.Generator
-) -> UInt8[np.ndarray, "h w c"]:
-    """CLIP's training crop: 90 to 100 % of the area, ratio 3/4 to 4/3, bicubic.
-
-    The sampling is torchvision's RandomResizedCrop: ten tries, then the largest centred
-    crop of an allowed ratio.
-    """
-    width, height = image.size
-    crop_width, crop_height = _largest_crop(width, height)
-    left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    for _ in range(10):
-        area = width * height * rng.uniform(*_SCALE)
-        ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
-        tried_width = round(math.sqrt(area * ratio))
-        tried_height = round(math.sqrt(area / ratio))
-        if 0 < tried_width <= width and 0 < tried_height <= height:
-            crop_width, crop_height = tried_width, tried_height
-            left = int(rng.integers(0, width - crop_width + 1))
-            top = int(rng.integers(0, height - crop_height + 1))
-            break
-    crop = image.crop((left, top, left + crop_width, top + crop_height))
-    return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _largest_crop(width: int, height: int) -> tuple[int, int]:
-    if width < height * _RATIO[0]:
-        return width, max(1, round(width / _RATIO[0]))
-    if width > height * _RATIO[1]:
-        return max(1, round(height * _RATIO[1])), height
-    return width, height
 
 
 def evaluation_resize(image: Image.Image, size: int) -> UInt8[np.ndarray, "h w c"]:

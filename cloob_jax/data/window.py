@@ -1,0 +1,60 @@
+"""An order for storage that is far away: large pieces, each read once an epoch.
+
+    chunks        of neighbouring records, in a new random order each epoch
+    windows       of as many chunks as `lanes`, one after the other
+    in a window   one record of each chunk in turn; each chunk in random order
+
+So a batch holds as many records of each chunk of its window, and the records of one
+lane are every `lanes`-th of the stream: processes that read different lanes read
+different chunks.
+"""
+
+import functools
+from typing import Any
+
+import grain
+import numpy as np
+
+
+class WindowShuffle(grain.MapDataset):
+    """Endless record numbers; element `i` is a pure function of (seed, i).
+
+    Each epoch has every record once. What does not fill a chunk is the shorter, last
+    chunk of the last window.
+    """
+
+    def __init__(self, num_records: int, seed: int, chunk_size: int, lanes: int):
+        """Records are numbered from 0, and chunks as they lie."""
+        super().__init__(grain.MapDataset.range(num_records).seed(seed))
+        self._num_records, self._seed = num_records, seed
+        self._chunk_size, self._lanes = chunk_size, lanes
+        self._num_full, self._rest = divmod(num_records, chunk_size)
+
+    def __len__(self) -> int:
+        return self._num_records
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        epoch, place = divmod(int(index), self._num_records)
+        window, place = divmod(place, self._chunk_size * self._lanes)
+        first = window * self._lanes
+        num_full = min(self._lanes, self._num_full - first)
+        # In the last window the shorter chunk takes its turns until it is empty.
+        rest = self._rest if num_full < self._lanes else 0
+        if place < rest * (num_full + 1):
+            turn, lane = divmod(place, num_full + 1)
+        else:
+            turn, lane = divmod(place - rest, num_full)
+        if lane == num_full:
+            chunk, size = self._num_full, self._rest
+        else:
+            chunks = _permutation(self._num_full, self._seed, epoch, 0)
+            chunk, size = int(chunks[first + lane]), self._chunk_size
+        inside = _permutation(size, self._seed, epoch, 1 + chunk)
+        return chunk * self._chunk_size + int(inside[turn])
+
+
+@functools.lru_cache(maxsize=1024)
+def _permutation(size: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(size).astype(np.uint32)
