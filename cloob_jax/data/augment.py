@@ -6,6 +6,7 @@ All give uint8 RGB; the conversion to floats and the normalisation happen on the
 import io
 import math
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -65,6 +66,12 @@ def decode_captions(encoded: bytes) -> list[str]:
     if not captions:
         raise BadRecord("empty caption")
     return captions
+
+
+def encode_captions(captions: Iterable[str | None]) -> bytes:
+    """What `decode_captions` reads: a caption a line, without its own line breaks."""
+    lines = [" ".join(caption.split()) for caption in captions if caption]
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
 def random_resized_crop(

@@ -1,14 +1,28 @@
 """Pictures that lie in folders, each with a note from elsewhere."""
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloob_jax.data.tar_index import Fault
+from cloob_jax.data import augment
+from cloob_jax.data.protocol import Fault
 
 # What `augment.decode` reads.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+# What is wrong with a path, and not with the disk at the moment.
+_LASTING = (
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+)
 
 
 class FolderRecords:
@@ -49,3 +63,28 @@ def by_class(folder: Path) -> dict[str, list[str]]:
 
 def _is_visible_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
+
+
+def read_picture(folder: Path, name: str) -> bytes:
+    """The content of a file, by its path below `folder` or from the root.
+
+    Raises:
+      augment.BadRecord: there is no such file, or it may not be read.
+      OSError: the disk fails; another try may find the picture.
+    """
+    if not name:
+        raise augment.BadRecord("no path of a picture")
+    try:
+        # A pipe would be waited for.
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise augment.BadRecord(f"{name} is no file")
+        with open(descriptor, "rb") as file:
+            return file.read()
+    except ValueError:
+        raise augment.BadRecord(f"{name!r} is no path") from None
+    except OSError as error:
+        if error.errno not in _LASTING:
+            raise
+        raise augment.BadRecord(f"{name}: {error.strerror}") from None

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cloob_jax.data.tar_index import Fault
+from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 
