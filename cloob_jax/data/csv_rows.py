@@ -185,7 +185,7 @@ def _scan(file: Path, separator: str) -> tuple[np.ndarray, str]:
             if len(rest) > _LONGEST_ROW:
                 raise ValueError(f"no row ends after byte {position}; is it a table?")
     _refuse_open_quote(quoted, rest, position)
-    if rest.strip():
+    if rest.strip(b"\r\n"):
         found.append(np.array([position]))
     found.append(np.array([position + len(rest)]))
     return np.concatenate(found).astype(np.int64), digest.hexdigest()
