@@ -73,8 +73,12 @@ def nearest(name: str, others: Sequence[str]) -> str | None:
 def _match(name: str, in_folder: Sequence[str]) -> list[Path]:
     path = Path(name).expanduser()
     if path.is_dir():
-        kinds = (list(path.glob(kind)) for kind in in_folder if kind)
-        return next(filter(None, kinds), [])
+        for kind in filter(None, in_folder):
+            # Hidden files are other programs', or not whole yet.
+            visible = [f for f in path.glob(kind) if not f.name.startswith(".")]
+            if visible:
+                return visible
+        return []
     if path.is_file():
         return [path]
     return [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]

@@ -2,6 +2,8 @@
 
 FILE.tar                              shards of img2dataset or WebDataset
 FILE.csv, .tsv, .txt                  a table of paths of pictures and of captions
+FILE.array_record                     ArrayRecord, as `array_records.write` writes it
+FILE.array_record-00000-of-00010
 A::B                                  both
 
 A file stands for a folder, a glob or a range in braces just as well.
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from cloob_jax import validation
 from cloob_jax.data import patterns
+from cloob_jax.data.array_records import ArrayRecords
 from cloob_jax.data.csv_rows import CsvRecords
 from cloob_jax.data.mixture import Mixture
 from cloob_jax.data.protocol import Source
@@ -79,6 +82,11 @@ def _tables(files: list[Path], columns: _Columns) -> Source:
     return tables[0] if len(tables) == 1 else Mixture(list(map(str, files)), tables)
 
 
+def _array_records(files: list[Path], columns: _Columns) -> Source:
+    del columns
+    return ArrayRecords(_FIELD, files)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Form:
     what: str
@@ -89,5 +97,11 @@ class _Form:
 
 _FORMS = (
     _Form("tars (.tar)", r"\.tar(\.\w+)?$|\.tgz$", "*.tar", _tars),
+    _Form(
+        "ArrayRecord (.array_record)",
+        r"\.array_record(-\d+-of-\d+)?$",
+        "*.array_record*",
+        _array_records,
+    ),
     _Form("tables (.csv, .tsv, .txt)", r"\.[ct]sv$|\.txt$", "", _tables),
 )
