@@ -18,7 +18,7 @@ from pathlib import Path
 import msgpack
 from array_record.python import array_record_data_source, array_record_module
 
-from cloob_jax.data import augment
+from cloob_jax.data import augment, patterns
 from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
@@ -60,7 +60,7 @@ class ArrayRecords:
         # Threads, for disks with latency.
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             counts = list(pool.map(_count, [field] * len(files), files))
-        self._names = [file.name for file in files]
+        self._names = patterns.below_common_folder(files)
         self._ends = list(itertools.accumulate(counts))
         self._records = array_record_data_source.ArrayRecordDataSource(
             [
@@ -70,8 +70,8 @@ class ArrayRecords:
         )
         if not len(self):
             raise UserError(f"{field}={files[0]}: no record in {len(files)} file(s)")
-        sizes = [file.stat().st_size for file in files]
-        text = json.dumps([self._names, sizes, counts])
+        sizes = [(file.name, file.stat().st_size) for file in files]
+        text = json.dumps([sizes, counts])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._refuse_other_records(field, files[0])
 

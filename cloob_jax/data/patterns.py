@@ -3,6 +3,7 @@
 import difflib
 import glob
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,12 @@ def expand_braces(pattern: str) -> list[str]:
     return [
         before + choice + rest for choice in choices for rest in expand_braces(after)
     ]
+
+
+def below_common_folder(files: Sequence[Path]) -> list[str]:
+    """Short names, with the folder where files of one name lie in several."""
+    folder = os.path.commonpath([file.parent for file in files])
+    return [os.path.relpath(file, folder) for file in files]
 
 
 def nearest(name: str, others: Sequence[str]) -> str | None:

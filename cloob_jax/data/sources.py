@@ -1,6 +1,7 @@
 """Where image-caption pairs come from: a pattern on the command line becomes a source.
 
 FILE.tar                              shards of img2dataset or WebDataset
+FILE.parquet                          img2dataset's, Hugging Face's, or with columns
 FILE.csv, .tsv, .txt                  a table of paths of pictures and of captions
 FILE.array_record                     ArrayRecord, as `array_records.write` writes it
 FILE.array_record-00000-of-00010
@@ -19,6 +20,7 @@ from cloob_jax.data import patterns
 from cloob_jax.data.array_records import ArrayRecords
 from cloob_jax.data.csv_rows import CsvRecords
 from cloob_jax.data.mixture import Mixture
+from cloob_jax.data.parquet import ParquetRecords
 from cloob_jax.data.protocol import Source
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
@@ -87,6 +89,10 @@ def _array_records(files: list[Path], columns: _Columns) -> Source:
     return ArrayRecords(_FIELD, files)
 
 
+def _parquet(files: list[Path], columns: _Columns) -> Source:
+    return ParquetRecords(_FIELD, files, columns)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Form:
     what: str
@@ -103,5 +109,6 @@ _FORMS = (
         "*.array_record*",
         _array_records,
     ),
+    _Form("Parquet (.parquet)", r"\.parquet$", "*.parquet", _parquet),
     _Form("tables (.csv, .tsv, .txt)", r"\.[ct]sv$|\.txt$", "", _tables),
 )
