@@ -98,10 +98,7 @@ class ArrayRecords:
         try:
             return self._records[record]
         except RuntimeError as error:
-            # A call of the system that failed may succeed another time.
-            if re.match(r"\w+\(\) failed", str(error)):
-                raise
-            raise augment.BadRecord(f"damaged: {str(error).split('; ')[0]}") from None
+            raise bad_record(error) from None
 
     def _refuse_other_records(self, field: str, file: Path) -> None:
         try:
@@ -118,6 +115,14 @@ class ArrayRecords:
                 else "write them with cloob_jax.data.array_records.write"
             )
             raise UserError(f"{field}={file}: {error}; {advice}") from None
+
+
+def bad_record(error: Exception) -> Exception:
+    """A `BadRecord` for what a reader raises; the error itself if the disk failed."""
+    if re.match(r"\w+\(\) failed", str(error)):
+        return error
+    first, *_ = [*re.split("; |\n", str(error)), ""]
+    return augment.BadRecord(f"damaged: {first or type(error).__name__}")
 
 
 def write(path: Path, records: Iterable[tuple[str, bytes, str]]) -> int:

@@ -77,7 +77,7 @@ class CsvRecords:
     def __getitem__(self, record: int) -> tuple[bytes, bytes]:
         row = self._row(record)
         caption = augment.encode_captions([row[self._caption]])
-        return folders.read_picture(self._file.parent, row[self._image]), caption
+        return folders.read_file(self._file.parent, row[self._image]), caption
 
     def name(self, record: int) -> tuple[str, str]:
         """The table's name, and the path of the picture as it stands there."""

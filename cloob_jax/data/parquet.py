@@ -100,7 +100,7 @@ class ParquetRecords:
             image = image["bytes"] or image.get("path")
         if isinstance(image, str):
             folder = self._files[int(self._index[number][0])].parent
-            image = folders.read_picture(folder, image)
+            image = folders.read_file(folder, image)
         if not image:
             raise augment.BadRecord("no image")
         return image, augment.encode_captions(captions)

@@ -1,13 +1,15 @@
 """Where image-caption pairs come from: a pattern on the command line becomes a source.
 
 FILE.tar                              shards of img2dataset or WebDataset
-FILE.parquet                          img2dataset's, Hugging Face's, or with columns
-FILE.csv, .tsv, .txt                  a table of paths of pictures and of captions
 FILE.array_record                     ArrayRecord, as `array_records.write` writes it
 FILE.array_record-00000-of-00010
+FILE.parquet                          img2dataset's, Hugging Face's, or with columns
+FILE.csv, .tsv, .txt                  a table of paths of pictures and of captions
+FOLDER                                pictures, each with a .txt of its name beside it
+tfds:NAME:SPLIT, tfds:FOLDER:SPLIT    prepared by TFDS, in ArrayRecord files
 A::B                                  both
 
-A file stands for a folder, a glob or a range in braces just as well.
+For the files of a form, their folder, a glob or a range in braces will do as well.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloob_jax import validation
-from cloob_jax.data import patterns
+from cloob_jax.data import folders, patterns, tfds
 from cloob_jax.data.array_records import ArrayRecords
 from cloob_jax.data.csv_rows import CsvRecords
 from cloob_jax.data.mixture import Mixture
@@ -27,6 +29,16 @@ from cloob_jax.errors import UserError
 
 _FIELD = "config.data.train"
 _Columns = tuple[str, str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    what: str
+    # Opens the files, of which there is one where the form has no files of its own.
+    open: Callable[[list[Path], _Columns], Source]
+    file: str = ""  # a pattern of the ends of names
+    in_folder: str = ""  # a glob; of several kinds in a folder, the first wins
+    has_columns: bool = False
 
 
 def build(
@@ -47,13 +59,25 @@ def build(
     names = validation.parts(pattern)
     ratio = validation.weights(weights, len(names)) if weights else []
     named = validation.columns(columns) if columns else None
-    parts = [_open(name, named) for name in names]
-    if len(parts) == 1:
-        return parts[0]
-    return Mixture(names, parts, ratio)
+    found = [_find(name) for name in names]
+    if named and not any(form.has_columns for form, _ in found):
+        raise UserError(
+            f"config.data.columns={columns}: {found[0][0].what} have no columns; "
+            "leave it out"
+        )
+    parts = [form.open(files, named) for form, files in found]
+    return parts[0] if len(parts) == 1 else Mixture(names, parts, ratio)
 
 
-def _open(name: str, columns: _Columns) -> Source:
+def _find(name: str) -> tuple[_Form, list[Path]]:
+    """The form of a part, and its files."""
+    if name.startswith("tfds:"):
+        return _TFDS, [Path(name)]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        form = _form_of(folder)
+        if form is not None:
+            return form, [folder]
     files = patterns.find(name, _FIELD, [form.in_folder for form in _FORMS])
     forms = list(dict.fromkeys(_form(name, file) for file in files))
     if len(forms) > 1:
@@ -61,12 +85,34 @@ def _open(name: str, columns: _Columns) -> Source:
         raise UserError(
             f"{_FIELD}={name}: matches {both}; name one kind, or both as A::B"
         )
-    return forms[0].open(files, columns)
+    return forms[0], files
 
 
-def _form(name: str, file: Path) -> "_Form":
+def _form_of(folder: Path) -> _Form | None:
+    """The form of a folder that stands for itself; None: for the files in it."""
+    if (folder / "dataset_info.json").is_file():
+        raise UserError(
+            f"{_FIELD}={folder}: it is a TFDS data set: give tfds:{folder}:SPLIT"
+        )
+    if any(any(folder.glob(form.in_folder)) for form in _FORMS[:2]):
+        return None
+    # img2dataset leaves Parquet without images beside its pictures.
+    if folders.has_pairs(folder):
+        return _FOLDER
+    if any(folder.glob(_PARQUET.in_folder)):
+        return None
+    table = next((file for file in folder.iterdir() if _is(_TABLES, file)), None)
+    advice = f"; give the table itself: {table}" if table else ""
+    raise UserError(
+        f"{_FIELD}={folder}: holds no "
+        f"{', '.join(form.in_folder for form in _FORMS if form.in_folder)}, and no "
+        f"picture with a .txt of the same name beside it{advice} (README, Your data)"
+    )
+
+
+def _form(name: str, file: Path) -> _Form:
     for form in _FORMS:
-        if re.search(form.file, file.name, re.IGNORECASE):
+        if _is(form, file):
             return form
     raise UserError(
         f"{_FIELD}={name}: {file.name} has no known ending; expected "
@@ -74,41 +120,46 @@ def _form(name: str, file: Path) -> "_Form":
     )
 
 
-def _tars(files: list[Path], columns: _Columns) -> Source:
-    del columns
-    return TarRecords(files, companion="txt")
+def _is(form: _Form, file: Path) -> bool:
+    return re.search(form.file, file.name, re.IGNORECASE) is not None
 
 
-def _tables(files: list[Path], columns: _Columns) -> Source:
+def _open_tables(files: list[Path], columns: _Columns) -> Source:
     tables = [CsvRecords(_FIELD, file, columns) for file in files]
     return tables[0] if len(tables) == 1 else Mixture(list(map(str, files)), tables)
 
 
-def _array_records(files: list[Path], columns: _Columns) -> Source:
-    del columns
-    return ArrayRecords(_FIELD, files)
-
-
-def _parquet(files: list[Path], columns: _Columns) -> Source:
-    return ParquetRecords(_FIELD, files, columns)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    what: str
-    file: str  # pattern of the ends of names
-    in_folder: str  # what a folder stands for; of several kinds, the first wins
-    open: Callable[[list[Path], _Columns], Source]
-
-
-_FORMS = (
-    _Form("tars (.tar)", r"\.tar(\.\w+)?$|\.tgz$", "*.tar", _tars),
-    _Form(
-        "ArrayRecord (.array_record)",
-        r"\.array_record(-\d+-of-\d+)?$",
-        "*.array_record*",
-        _array_records,
-    ),
-    _Form("Parquet (.parquet)", r"\.parquet$", "*.parquet", _parquet),
-    _Form("tables (.csv, .tsv, .txt)", r"\.[ct]sv$|\.txt$", "", _tables),
+_TARS = _Form(
+    "tars (.tar)",
+    lambda files, columns: TarRecords(files, companion="txt"),
+    file=r"\.tar(\.\w+)?$|\.tgz$",
+    in_folder="*.tar",
 )
+_ARRAY_RECORD = _Form(
+    "ArrayRecord files (.array_record)",
+    lambda files, columns: ArrayRecords(_FIELD, files),
+    file=r"\.array_record(-\d+-of-\d+)?$",
+    in_folder="*.array_record*",
+)
+_PARQUET = _Form(
+    "Parquet files (.parquet)",
+    lambda files, columns: ParquetRecords(_FIELD, files, columns),
+    file=r"\.parquet$",
+    in_folder="*.parquet",
+    has_columns=True,
+)
+_TABLES = _Form(
+    "tables (.csv, .tsv, .txt)",
+    _open_tables,
+    file=r"\.[ct]sv$|\.txt$",
+    has_columns=True,
+)
+_FOLDER = _Form(
+    "folders of pictures", lambda files, columns: folders.FolderPairs(files[0])
+)
+_TFDS = _Form(
+    "TFDS",
+    lambda files, columns: tfds.open_pairs(_FIELD, str(files[0]), columns),
+    has_columns=True,
+)
+_FORMS = (_TARS, _ARRAY_RECORD, _PARQUET, _TABLES)  # that have files

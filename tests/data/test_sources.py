@@ -47,3 +47,28 @@ def test_shards_without_pairs_are_refused(tmp_path):
 def test_a_bucket_is_refused():
     with pytest.raises(UserError, match="gs://bucket.*mount the bucket"):
         sources.build("gs://bucket/{0..3}.tar")
+
+
+def test_a_folder_of_something_else_is_told(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds no \*\.tar, .*picture with a \.txt"):
+        sources.build(str(tmp_path))
+    (tmp_path / "pairs.csv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"give the table itself: \S*/pairs\.csv"):
+        sources.build(str(tmp_path))
+    (tmp_path / "dataset_info.json").write_bytes(b"{}")
+    with pytest.raises(
+        UserError, match=rf"a TFDS data set: give tfds:{tmp_path}:SPLIT"
+    ):
+        sources.build(str(tmp_path))
+
+
+def test_an_unknown_ending_is_told(tmp_path):
+    (tmp_path / "a.lmdb").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.lmdb has no known ending.*\.tar.*Parquet"):
+        sources.build(f"{tmp_path}/*")
+
+
+def test_columns_where_there_are_none_are_refused(folder):
+    with pytest.raises(UserError, match=r"columns=image,text: .*tars .* no columns"):
+        sources.build(str(folder), "image,text")
