@@ -11,7 +11,7 @@ from test_pipeline import assert_equal, jpeg, take
 from test_tars import pairs, write_tar
 
 from cloob_jax import validation
-from cloob_jax.data import mixture, order, pipeline, sources
+from cloob_jax.data import array_records, mixture, order, pipeline, sources
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
 from configs import common
@@ -155,3 +155,27 @@ def test_several_tables_are_one(tmp_path):
     write_tar(tmp_path / "0.tar", pairs(1))
     with pytest.raises(UserError, match=r"\{0,2\}\.\*: matches tars .* and tables"):
         sources.build(f"{tmp_path}/{{0,2}}.*")
+
+
+def test_worker_processes_read_every_form_alike(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number))
+        (folder / f"{number}.txt").write_text("text")
+    rows = "".join(f"folder/{number}.jpg,text\n" for number in range(4))
+    (tmp_path / "t.csv").write_text(f"filepath,title\n{rows}")
+    columns = {"jpg": [jpeg(n) for n in range(4)], "text": ["text"] * 4}
+    pq.write_table(pa.table(columns), tmp_path / "0.parquet")
+    array_records.write(
+        tmp_path / "0.array_record", ((str(n), jpeg(n), "text") for n in range(4))
+    )
+    forms = ["folder", "t.csv", "0.parquet", "0.array_record"]
+    pattern = "::".join(f"{tmp_path}/{form}" for form in forms)
+    load = pipeline.LoadPair(sources.build(pattern), Tokenizer(16), 16)
+    batches = take(load, 4, num_workers=2)
+    assert_equal(batches, take(load, 4))
+    records = np.concatenate([batch["record"] for batch in batches])
+    assert sorted(records[:16]) == sorted(records[16:]) == list(range(16))
