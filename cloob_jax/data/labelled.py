@@ -117,7 +117,7 @@ def open_tars(field: str, directory: Path, split: str, companion: str) -> TarRec
     Raises:
       UserError: a shard is missing, or anything in them is no whole record.
     """
-    shards = patterns.find(str(directory / split), field, ("*.tar",))
+    shards = patterns.find(str(directory / split), field, ("*.tar",), "tars")
     count = directory / split / "nshards.txt"
     if count.is_file() and count.read_text().strip() != str(len(shards)):
         raise UserError(

@@ -11,7 +11,9 @@ from pathlib import Path
 from cloob_jax.errors import UserError
 
 
-def find(pattern: str, field: str, in_folder: Sequence[str]) -> list[Path]:
+def find(
+    pattern: str, field: str, in_folder: Sequence[str], expected: str
+) -> list[Path]:
     """The files that `pattern` names, in the natural order of their names.
 
     Args:
@@ -20,6 +22,7 @@ def find(pattern: str, field: str, in_folder: Sequence[str]) -> list[Path]:
       field: the config field it came from, for the message.
       in_folder: globs of the kinds of files that a folder stands for; of the first
         kind that is there, all.
+      expected: what can be read there, for the message.
 
     Raises:
       UserError: nothing matches, or some of a range is missing.
@@ -33,9 +36,9 @@ def find(pattern: str, field: str, in_folder: Sequence[str]) -> list[Path]:
     matches = [sorted(_match(name, in_folder), key=_natural) for name in names]
     if not any(matches):
         raise UserError(
-            f"{field}={pattern}: no such file; looked in {_nearest(names[0])}; looked "
-            f"for a file, a glob, a range in braces (/data/{{00000..00331}}.tar), or a "
-            f"folder with {' or '.join(filter(None, in_folder))} (README, Your data)"
+            f"{field}={pattern}: no such file; looked in {_nearest(names[0])}; point "
+            f"--{field} to {expected}, by a file, a folder, a glob (*) or a range "
+            "({00000..00331}); see README, Your data"
         )
     missing = [name for name, found in zip(names, matches, strict=True) if not found]
     if missing:
@@ -80,7 +83,7 @@ def nearest(name: str, others: Sequence[str]) -> str | None:
 def _match(name: str, in_folder: Sequence[str]) -> list[Path]:
     path = Path(name).expanduser()
     if path.is_dir():
-        for kind in filter(None, in_folder):
+        for kind in in_folder:
             # Hidden files are other programs', or not whole yet.
             visible = [f for f in path.glob(kind) if not f.name.startswith(".")]
             if visible:

@@ -78,7 +78,10 @@ def _find(name: str) -> tuple[_Form, list[Path]]:
         form = _form_of(folder)
         if form is not None:
             return form, [folder]
-    files = patterns.find(name, _FIELD, [form.in_folder for form in _FORMS])
+    kinds = ", ".join(form.what for form in _FORMS)
+    expected = f"{kinds}, folders of pictures with captions or tfds:NAME:SPLIT"
+    in_folder = [form.in_folder for form in _FORMS if form.in_folder]
+    files = patterns.find(name, _FIELD, in_folder, expected)
     forms = list(dict.fromkeys(_form(name, file) for file in files))
     if len(forms) > 1:
         both = " and ".join(form.what for form in forms[:2])
