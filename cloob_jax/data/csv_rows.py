@@ -56,14 +56,19 @@ class CsvRecords:
                 [identity, index_cache.identity_of(file)],
                 lambda: _scan(file, self._separator),
             )
+            self._image, self._caption = places
             self._process_state()
             if not len(self):
                 raise ValueError("it has no row below the names of the columns")
+            if "://" in self.name(0)[1]:
+                raise ValueError(
+                    f"the column {wanted[0]} holds URLs; fetch the images with "
+                    "img2dataset, and give what it writes"
+                )
         except ValueError as error:
             raise UserError(f"{field}={file}: {error}") from None
         except OSError as error:
             raise UserError(f"{field}={file}: {error.strerror}") from None
-        self._image, self._caption = places
         text = f"{content} {places}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
 

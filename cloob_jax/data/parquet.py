@@ -97,7 +97,7 @@ class ParquetRecords:
         image, caption = (group.table.column(n)[row].as_py() for n in (0, 1))
         captions = caption if isinstance(caption, list) else [caption]
         if isinstance(image, dict):
-            image = image["bytes"] or image.get("path")
+            image = image.get("bytes") or image.get("path")
         if isinstance(image, str):
             folder = self._files[int(self._index[number][0])].parent
             image = folders.read_file(folder, image)

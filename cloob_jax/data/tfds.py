@@ -147,7 +147,10 @@ class TfdsPairs:
             captions = [captions]
         if not isinstance(image, bytes):
             raise augment.BadRecord("no encoded image")
-        return image, augment.encode_captions(map(_text, captions))
+        try:
+            return image, augment.encode_captions(map(_text, captions))
+        except TypeError:
+            raise augment.BadRecord(f"{self._caption} holds no text") from None
 
     def name(self, record: int) -> tuple[str, str]:
         """The data set's name and split, and the number of a picture."""
@@ -194,11 +197,9 @@ def open_pairs(
     return TfdsPairs(field, directory, split, columns)
 
 
-def _text(caption: str | bytes) -> str:
-    if isinstance(caption, str):
-        return caption
+def _text(caption: Any) -> str:
     try:
-        return caption.decode("utf-8")
+        return str(caption, "utf-8") if isinstance(caption, bytes) else "" + caption
     except UnicodeDecodeError as error:
         raise augment.BadRecord(f"caption is not UTF-8 (byte {error.start})") from None
 

@@ -134,6 +134,7 @@ def test_bad_rows_are_bad_records(tmp_path):
         (b"filepath,title\n\n", "no row below the names"),
         (b'filepath,title\na,"b\nc,d\n', "quote at byte 17 is closed nowhere"),
         ("filepath,title\na,b\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b"filepath,title\nhttp://a/b.jpg,a\n", "holds URLs; fetch.*img2dataset"),
         (b"\x89PNG" + bytes(2000), "no column filepath"),
     ],
 )

@@ -172,6 +172,8 @@ def test_mistakes_are_named(root, tmp_path, monkeypatch):
     ):
         with pytest.raises(UserError, match=rf"config\.data\.train.*{message}"):
             sources.build(pattern)
+    with pytest.raises(augment.BadRecord, match="number holds no text"):
+        sources.build(f"tfds:{root}:train", "image,number")[0]
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UserError, match=r"pip install 'cloob_jax\[tfds\]'"):
         sources.build(f"tfds:{root}:train")
