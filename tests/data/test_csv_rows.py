@@ -53,12 +53,15 @@ _FIELDS = st.text(st.sampled_from('a",\n é'), max_size=6)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(_FIELDS, _FIELDS), min_size=1, max_size=9), st.booleans())
+@given(
+    st.lists(st.tuples(_FIELDS, _FIELDS), min_size=1, max_size=9),
+    st.sampled_from(["", "\n", "\r\n"]),
+)
 def test_rows_begin_where_csv_begins_them(tmp_path_factory, rows, raw):
     path = tmp_path_factory.getbasetemp() / "rows.csv"
     lines = io.StringIO(newline="")
     if raw:
-        lines.write("\n".join(f"{a},{b}" for a, b in rows))
+        lines.write(raw.join(f"{a},{b}" if a or b else "" for a, b in rows))
     else:
         csv.writer(lines).writerows(rows)
     text = lines.getvalue()
