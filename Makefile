@@ -31,7 +31,7 @@ lint: $(READY)  ## Check format, style, types and layers
 lock: $(READY)  ## Renew constraints.txt
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--extra tpu --extra cuda --extra notebooks --extra test --extra tfds --extra tokenizers \
+		--extra tpu --extra cuda --extra notebooks --extra test --extra tfds --extra parquet --extra tokenizers \
 		--no-header --no-annotate --no-emit-index-url \
 		--output-file constraints.txt setup.cfg
 

@@ -7,23 +7,26 @@ from ml_collections import ConfigDict
 
 from cloob_jax import warm_start
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data.sources import Source
+from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.program import Program
 from cloob_jax.state import TrainState
 
 # Fields that may change between two parts of a run, since no state depends on them:
-# where the data lies (its fingerprint is compared), what is shown or kept, and how the
-# same numbers are computed.
+# where the data lies and how it is read (its fingerprint is compared, which covers the
+# columns and the weights too), what is shown or kept, and how the same numbers are
+# computed.
 _FREE = (
     "accumulate_steps",
     "checkpoint_steps",
+    "data.columns",
     "data.max_bad_fraction",
     "data.num_threads",
     "data.num_workers",
     "data.shapes",
     "data.train",
+    "data.weights",
     "eval_steps",
     "evals",
     "keep_checkpoints",
@@ -75,8 +78,8 @@ def start(
     if saved["fingerprint"] != source.fingerprint:
         raise UserError(
             f"config.data.train={config.data.train}: not the data that --workdir was "
-            f"trained on up to step {step} (other shards, or other sizes); point to "
-            "the same data to go on, or give another --workdir"
+            f"trained on up to step {step} (other files, sizes, columns or weights); "
+            "point to the same data to go on, or give another --workdir"
         )
     return checkpoints.restore(step, program.abstract_state), saved["examples_seen"]
 

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data import pipeline, shapes, sources
+from cloob_jax.data import mixture, pipeline, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
+from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.process_group import ProcessGroup
@@ -31,7 +32,7 @@ class Run:
     group: ProcessGroup
     log: writers.Log
     parts: program.Program
-    source: sources.Source
+    source: Source
     load: pipeline.LoadPair
     tests: Mapping[str, evaluators.Evaluator]
     checkpoints: Checkpoints
@@ -120,12 +121,13 @@ def set_up(
 
 def _open_data(
     config: ConfigDict, group: ProcessGroup, log: writers.Log
-) -> tuple[sources.Source, dict[str, evaluators.Evaluator]]:
+) -> tuple[Source, dict[str, evaluators.Evaluator]]:
     """Draws and indexes what has to be, and makes sure that all see the same data."""
     # Where disks are shared, the others find what process 0 has made.
     with group.leader_first():
         _generate(config, log)
-        source = sources.build(config.data.train)
+        data = config.data
+        source = sources.build(data.train or "", data.columns, data.weights)
         beta = config.objective.beta or evaluators.PUBLISHED_BETA
         tests = evaluators.build(dict(config.evals.items()), beta=beta)
     found = {"config.data.train": source}
@@ -168,7 +170,8 @@ def _introduction(run: Run, state: TrainState) -> str:
     )
     processes = f" in {run.group.size} processes" if run.group.size > 1 else ""
     step = int(state.step)
-    epochs = parts.total_steps * config.batch_size / len(run.source)
+    num_examples = parts.total_steps * config.batch_size
+    epochs = " and ".join(f"{e:.1f}" for e in mixture.epochs(run.source, num_examples))
     lines = [
         f"{config.model.name}, {count / 1e6:.1f} million parameters, "
         f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
@@ -176,7 +179,7 @@ def _introduction(run: Run, state: TrainState) -> str:
         f"{len(devices)} {devices[0].device_kind} device(s){processes}, mesh {mesh}; "
         f"run directory {run.workdir}",
         f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "
-        f"of {config.batch_size}, {epochs:.1f} epochs",
+        f"of {config.batch_size}, {epochs} epochs",
     ]
     if run.bad:
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")

@@ -1,6 +1,7 @@
-"""The bounds of a config's numbers."""
+"""The bounds of a config's numbers, and what its short texts mean."""
 
 import math
+from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -34,6 +35,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "keep_checkpoints": (1, math.inf),
     "eval_steps": (1, math.inf),
 }
+_MOST_SHARES = 1_000_000  # of the weights together, in whole numbers
 _REQUIRED = ("model.name", "optim.learning_rate")
 # Why, where the bound alone does not say it.
 _REASONS = {
@@ -59,6 +61,77 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"config.{field}={value}: expected {limits}{_REASONS.get(field, '')}"
             )
+    if config.data.columns is not None:
+        columns(config.data.columns)
+    if config.data.weights is not None and config.data.train:
+        weights(config.data.weights, len(parts(config.data.train)))
+
+
+def parts(train: str) -> list[str]:
+    """The data sets of `config.data.train`, `a::b`.
+
+    Raises:
+      UserError: one of them is empty.
+    """
+    if not train:
+        raise UserError(
+            "config.data.train is empty; give it tars, such as /data/{00..31}.tar"
+        )
+    found = [part.strip() for part in train.split("::")]
+    if not all(found):
+        raise UserError(
+            f"config.data.train={train}: part {found.index('') + 1} of {len(found)} "
+            "is empty; expected A::B, a data set on each side of every ::"
+        )
+    return found
+
+
+def columns(text: str) -> tuple[str, str]:
+    """The columns of `config.data.columns`: of images and of captions.
+
+    Raises:
+      UserError: these are not two names.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise UserError(
+            f"config.data.columns={text}: expected two names, IMAGE,CAPTION"
+        )
+    return names[0], names[1]
+
+
+def weights(text: str, num_parts: int) -> list[int]:
+    """The weights of `config.data.weights`, `2::1`, as the least whole numbers.
+
+    Raises:
+      UserError: one for each of the parts is expected, and each above zero.
+    """
+    field = f"config.data.weights={text}"
+    try:
+        fractions = [Fraction(weight) for weight in text.split("::")]
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            f"{field}: expected numbers with :: between them, such as 2::1"
+        ) from None
+    if len(fractions) != num_parts:
+        raise UserError(
+            f"{field}: {len(fractions)} weights for the {num_parts} part(s) of "
+            "config.data.train; give one for each, in the same order"
+        )
+    if min(fractions) <= 0:
+        raise UserError(
+            f"{field}: expected numbers above 0; leave a part that has no weight out "
+            "of config.data.train"
+        )
+    scale = math.lcm(*(fraction.denominator for fraction in fractions))
+    whole = [int(fraction * scale) for fraction in fractions]
+    whole = [number // math.gcd(*whole) for number in whole]
+    if sum(whole) > _MOST_SHARES:
+        raise UserError(
+            f"{field}: as whole numbers {'::'.join(map(str, whole))}, more than "
+            f"{_MOST_SHARES} together; give fewer digits"
+        )
+    return whole
 
 
 def _value(config: ConfigDict, field: str) -> Any:

@@ -51,8 +51,13 @@ def get_config() -> ConfigDict:
                 "form": "auto",
             },
             "data": {
-                # A tar, a folder, a glob or a range: /data/{00000..00331}.tar
+                # A tar, a folder, a glob or a range: /data/{00000..00331}.tar; a CSV,
+                # Parquet, ArrayRecord, tfds:NAME:SPLIT; A::B for both (README).
                 "train": placeholder(str),
+                # IMAGE,CAPTION: the names of these columns; None: each form's usual.
+                "columns": placeholder(str),
+                # 2::1: two examples of A for one of B; None: each pair once an epoch.
+                "weights": placeholder(str),
                 # A tokenizer.json of the tokenizers library; None: CLIP's.
                 "tokenizer": placeholder(str),
                 "image_size": placeholder(int),  # pixels; None: the model's own

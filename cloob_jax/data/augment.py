@@ -7,7 +7,7 @@ device.
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
@@ -114,6 +114,12 @@ def decode_captions(encoded: bytes) -> list[str]:
     if not captions:
         raise BadRecord("empty caption")
     return captions
+
+
+def encode_captions(captions: Iterable[str | None]) -> bytes:
+    """What `decode_captions` reads: a caption a line, without its own line breaks."""
+    lines = [" ".join(caption.split()) for caption in captions if caption]
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
 def evaluation_resize(image: Image.Image, size: int) -> UInt8[np.ndarray, "h w c"]:

@@ -17,9 +17,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cloob_jax.data import class_words, folders, tfds
+from cloob_jax.data import class_words, folders, patterns, tfds
 from cloob_jax.data.pictures import Pictures
-from cloob_jax.data.sources import Source, find_shards
+from cloob_jax.data.protocol import Source
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
 
@@ -117,7 +117,7 @@ def open_tars(field: str, directory: Path, split: str, companion: str) -> TarRec
     Raises:
       UserError: a shard is missing, or anything in them is no whole record.
     """
-    shards = find_shards(str(directory / split), field)
+    shards = patterns.find(str(directory / split), field, ("*.tar",), "tars")
     count = directory / split / "nshards.txt"
     if count.is_file() and count.read_text().strip() != str(len(shards)):
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cloob_jax.data import augment
-from cloob_jax.data.sources import Source
+from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 
 _Set = TypeVar("_Set", bound="Pictures")

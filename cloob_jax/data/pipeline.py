@@ -23,8 +23,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from cloob_jax.data import augment, order, random_crop
-from cloob_jax.data.sources import Source
+from cloob_jax.data import augment, mixture, order, random_crop
+from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
 
@@ -72,14 +72,15 @@ class LoadPair(grain.transforms.RandomMap):
                 image, text = self.load(record, rng)
             except augment.BadRecord as error:
                 bad[attempt], reason = record, str(error)
-                record = int(rng.integers(len(self.source)))
+                others = mixture.alike(self.source, record)
+                record = int(rng.integers(others.start, others.stop))
             else:
                 number = np.int64(record)
                 return {"image": image, "text": text, "record": number, "bad": bad}
         shard, key = self.source.name(int(bad[-1]))
         raise UserError(
             f"{_MAX_TRIES} records drawn in a row are bad, the last is {shard} {key}: "
-            f"{reason}; check that config.data.train points to image-caption tars"
+            f"{reason}; check that config.data.train points to image-caption pairs"
         )
 
     def load(
@@ -128,7 +129,7 @@ def train_batches(
       rows: of the global batch, ascending; see `local_rows`. None: all.
     """
     _keep_memory()
-    dataset = order.shuffled(len(load.source), seed).random_map(load)[examples_seen:]
+    dataset = order.shuffled(load.source, seed).random_map(load)[examples_seen:]
     if rows is not None:
         dataset = _Rows(dataset, batch_size, rows)
     batches = dataset.batch(batch_size if rows is None else len(rows))

@@ -1,131 +1,168 @@
 """Where image-caption pairs come from: a pattern on the command line becomes a source.
 
-A source has a length, random access to `(image bytes, caption bytes)`, `name(record)`
-for reports, a `fingerprint` that says whether it is still the same data, and `faults`:
-what could not be used at all.
+FILE.tar                              shards of img2dataset or WebDataset
+FILE.array_record                     ArrayRecord, as `array_records.write` writes it
+FILE.array_record-00000-of-00010
+FILE.parquet                          img2dataset's, Hugging Face's, or with columns
+FILE.csv, .tsv, .txt                  a table of paths of pictures and of captions
+FOLDER                                pictures, each with a .txt of its name beside it
+tfds:NAME:SPLIT, tfds:FOLDER:SPLIT    prepared by TFDS, in ArrayRecord files
+A::B                                  both
+
+For the files of a form, their folder, a glob or a range in braces will do as well.
 """
 
-import difflib
-import glob
-import itertools
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from cloob_jax.data.tar_index import Fault
+from cloob_jax import validation
+from cloob_jax.data import folders, patterns, tfds
+from cloob_jax.data.array_records import ArrayRecords
+from cloob_jax.data.csv_rows import CsvRecords
+from cloob_jax.data.mixture import Mixture
+from cloob_jax.data.parquet import ParquetRecords
+from cloob_jax.data.protocol import Source
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
 
-
-@runtime_checkable
-class Source(Protocol):
-    """Pairs of image and caption with random access; safe in threads, picklable."""
-
-    fingerprint: str
-    faults: list[Fault]
-
-    def __len__(self) -> int:
-        """How many records there are."""
-        ...
-
-    def __getitem__(self, record: int) -> tuple[bytes, bytes]:
-        """The encoded image and the caption file of one record."""
-        ...
-
-    def name(self, record: int) -> tuple[str, str]:
-        """The shard and the key of one record."""
-        ...
+_FIELD = "config.data.train"
+_Columns = tuple[str, str] | None
 
 
-def build(pattern: str) -> Source:
-    """The source that `pattern` names: tars of img2dataset or WebDataset.
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    what: str
+    # Opens the files, of which there is one where the form has no files of its own.
+    open: Callable[[list[Path], _Columns], Source]
+    file: str = ""  # a pattern of the ends of names
+    in_folder: str = ""  # a glob; of several kinds in a folder, the first wins
+    has_columns: bool = False
+
+
+def build(
+    pattern: str, columns: str | None = None, weights: str | None = None
+) -> Source:
+    """The source that `pattern` names, in one of the forms above.
 
     Args:
-      pattern: a tar, a folder of tars, a glob (`/data/*.tar`) or a range in braces
-        (`/data/{00000..00331}.tar`).
+      pattern: what `config.data.train` holds.
+      columns: `IMAGE,CAPTION`, the names of these columns where a form has columns;
+        None: those that are usual there.
+      weights: `2::1`, the ratio in which examples of `A::B` come; None: each record
+        comes once an epoch.
 
     Raises:
       UserError: nothing matches, some of a range is missing, or no pair is inside.
     """
-    return TarRecords(find_shards(pattern, "config.data.train"), companion="txt")
-
-
-def find_shards(pattern: str, field: str) -> list[Path]:
-    """The tars that `pattern` names, in the order of their names.
-
-    Args:
-      pattern: see `build`.
-      field: the config field it came from, for the message.
-    """
-    if not pattern:
-        raise UserError(f"{field} is empty; give it tars, such as /data/{{00..31}}.tar")
-    if "://" in pattern:
+    names = validation.parts(pattern)
+    ratio = validation.weights(weights, len(names)) if weights else []
+    named = validation.columns(columns) if columns else None
+    found = [_find(name) for name in names]
+    if named and not any(form.has_columns for form, _ in found):
         raise UserError(
-            f"{field}={pattern}: only local paths are read; mount the bucket "
-            "(gcsfuse, mountpoint-s3) or copy the shards, and give the path"
+            f"config.data.columns={columns}: {found[0][0].what} have no columns; "
+            "leave it out"
         )
-    names = expand_braces(pattern)
-    matches = [sorted(_match(name), key=_natural) for name in names]
-    if not any(matches):
+    parts = [form.open(files, named) for form, files in found]
+    return parts[0] if len(parts) == 1 else Mixture(names, parts, ratio)
+
+
+def _find(name: str) -> tuple[_Form, list[Path]]:
+    """The form of a part, and its files."""
+    if name.startswith("tfds:"):
+        return _TFDS, [Path(name)]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        form = _form_of(folder)
+        if form is not None:
+            return form, [folder]
+    kinds = ", ".join(form.what for form in _FORMS)
+    expected = f"{kinds}, folders of pictures with captions or tfds:NAME:SPLIT"
+    in_folder = [form.in_folder for form in _FORMS if form.in_folder]
+    files = patterns.find(name, _FIELD, in_folder, expected)
+    forms = list(dict.fromkeys(_form(name, file) for file in files))
+    if len(forms) > 1:
+        both = " and ".join(form.what for form in forms[:2])
         raise UserError(
-            f"{field}={pattern}: no such tar; looked in "
-            f"{Path(names[0]).parent.resolve()}{_nearest(names[0])}; point "
-            f"--{field} to your tars, as img2dataset or webdataset write them: "
-            "/data/{00000..00331}.tar, a glob, or a folder (README, Your data)"
+            f"{_FIELD}={name}: matches {both}; name one kind, or both as A::B"
         )
-    missing = [name for name, found in zip(names, matches, strict=True) if not found]
-    if missing:
+    return forms[0], files
+
+
+def _form_of(folder: Path) -> _Form | None:
+    """The form of a folder that stands for itself; None: for the files in it."""
+    if (folder / "dataset_info.json").is_file():
         raise UserError(
-            f"{field}={pattern}: {len(missing)} of {len(names)} tars are missing, the "
-            f"first is {missing[0]}; correct the range, or use a glob (*.tar) to take "
-            "what there is"
+            f"{_FIELD}={folder}: it is a TFDS data set: give tfds:{folder}:SPLIT"
         )
-    return list(itertools.chain.from_iterable(matches))
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Expands `{000..012}` (keeping zeros) and `{a,b}` as a shell does."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if not found:
-        return [pattern]
-    before, after = pattern[: found.start()], pattern[found.end() :]
-    limits = re.fullmatch(r"(\d+)\.\.(\d+)", found.group(1))
-    if limits:
-        first, last = limits.groups()
-        step = 1 if int(first) <= int(last) else -1
-        numbers = range(int(first), int(last) + step, step)
-        choices: Sequence[str] = [f"{number:0{len(first)}d}" for number in numbers]
-    else:
-        choices = found.group(1).split(",")
-    return [
-        before + choice + rest for choice in choices for rest in expand_braces(after)
-    ]
-
-
-def _match(name: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return list(path.glob("*.tar"))
-    if path.is_file():
-        return [path]
-    return [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]
-
-
-def _natural(path: Path) -> list:
-    """Orders 2.tar before 10.tar, whatever the zeros."""
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if part.isdigit() else part for part in parts]
-
-
-def _nearest(name: str) -> str:
-    """What lies where the first name was looked for, if something similar does."""
-    folder = Path(name).expanduser().parent
-    if not folder.is_dir():
-        return ", which does not exist"
-    similar = difflib.get_close_matches(
-        Path(name).name, [entry.name for entry in folder.iterdir()], 1, cutoff=0.3
+    if any(any(folder.glob(form.in_folder)) for form in _FORMS[:2]):
+        return None
+    # img2dataset leaves Parquet without images beside its pictures.
+    if folders.has_pairs(folder):
+        return _FOLDER
+    if any(folder.glob(_PARQUET.in_folder)):
+        return None
+    table = next((file for file in folder.iterdir() if _is(_TABLES, file)), None)
+    advice = f"; give the table itself: {table}" if table else ""
+    raise UserError(
+        f"{_FIELD}={folder}: holds no "
+        f"{', '.join(form.in_folder for form in _FORMS if form.in_folder)}, and no "
+        f"picture with a .txt of the same name beside it{advice} (README, Your data)"
     )
-    return (
-        f", where the nearest name is {similar[0]}" if similar else ", which has none"
+
+
+def _form(name: str, file: Path) -> _Form:
+    for form in _FORMS:
+        if _is(form, file):
+            return form
+    raise UserError(
+        f"{_FIELD}={name}: {file.name} has no known ending; expected "
+        f"{', '.join(form.what for form in _FORMS)}"
     )
+
+
+def _is(form: _Form, file: Path) -> bool:
+    return re.search(form.file, file.name, re.IGNORECASE) is not None
+
+
+def _open_tables(files: list[Path], columns: _Columns) -> Source:
+    tables = [CsvRecords(_FIELD, file, columns) for file in files]
+    return tables[0] if len(tables) == 1 else Mixture(list(map(str, files)), tables)
+
+
+_TARS = _Form(
+    "tars (.tar)",
+    lambda files, columns: TarRecords(files, companion="txt"),
+    file=r"\.tar(\.\w+)?$|\.tgz$",
+    in_folder="*.tar",
+)
+_ARRAY_RECORD = _Form(
+    "ArrayRecord files (.array_record)",
+    lambda files, columns: ArrayRecords(_FIELD, files),
+    file=r"\.array_record(-\d+-of-\d+)?$",
+    in_folder="*.array_record*",
+)
+_PARQUET = _Form(
+    "Parquet files (.parquet)",
+    lambda files, columns: ParquetRecords(_FIELD, files, columns),
+    file=r"\.parquet$",
+    in_folder="*.parquet",
+    has_columns=True,
+)
+_TABLES = _Form(
+    "tables (.csv, .tsv, .txt)",
+    _open_tables,
+    file=r"\.[ct]sv$|\.txt$",
+    has_columns=True,
+)
+_FOLDER = _Form(
+    "folders of pictures", lambda files, columns: folders.FolderPairs(files[0])
+)
+_TFDS = _Form(
+    "TFDS",
+    lambda files, columns: tfds.open_pairs(_FIELD, str(files[0]), columns),
+    has_columns=True,
+)
+_FORMS = (_TARS, _ARRAY_RECORD, _PARQUET, _TABLES)  # that have files

@@ -6,34 +6,21 @@ finds the same, at a fifth of the speed or less.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from cloob_jax import user_cache
+from cloob_jax.data import index_cache
+from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 # To be raised when the same tars would be indexed otherwise.
 _VERSION = 1
 _BLOCK = 512
 _IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """Something in the data that cannot be used: where, and why."""
-
-    shard: str
-    key: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,22 +41,14 @@ def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]
       UserError: a shard that cannot be read or is compressed, shards without a single
         complete record, or no place to keep an index.
     """
-    identity = hashlib.sha256(f"{_VERSION} {companion}\n".encode())
-    for shard in shards:
-        status = shard.stat()
-        line = f"{shard.resolve()} {status.st_size} {status.st_mtime_ns}\n"
-        identity.update(line.encode())
-    file = user_cache.directory("index") / f"{identity.hexdigest()[:32]}.npy"
-    report = file.with_suffix(".json")  # written last: it stands for a whole index
-    with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
-        np.load(file, mmap_mode="r")
-        return file, [Fault(**fault) for fault in json.loads(report.read_text())]
-    # There is none, or a machine that went down has left a damaged one.
-    index, faults = _build_index(shards, companion)
-    _replace(file, lambda f: np.save(f, index))
-    listed = json.dumps([dataclasses.asdict(fault) for fault in faults])
-    _replace(report, lambda f: f.write(listed.encode()))
-    return file, faults
+    identity = [f"tars {_VERSION} {companion}", *map(index_cache.identity_of, shards)]
+
+    def make() -> tuple[np.ndarray, list[dict[str, str]]]:
+        index, faults = _build_index(shards, companion)
+        return index, [dataclasses.asdict(fault) for fault in faults]
+
+    file, faults = index_cache.find_or_make(identity, make)
+    return file, [Fault(**fault) for fault in faults]
 
 
 def key_at(shard: Path, header: int) -> str:
@@ -231,21 +210,3 @@ def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[F
 def _describe(shards: list[Path]) -> str:
     more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
     return f"{shards[0]}{more}"
-
-
-def _replace(file: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file beside its place and renames it, so that no half of it is seen."""
-    try:
-        temporary = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)
-        try:
-            with temporary:
-                write(temporary)
-            os.replace(temporary.name, file)
-        except BaseException:
-            os.unlink(temporary.name)
-            raise
-    except OSError as error:
-        raise UserError(
-            f"{file.parent}: {error.strerror or error}; the index of the shards needs "
-            "room, set XDG_CACHE_HOME to a folder that has some"
-        ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.data import tar_index
+from cloob_jax.data import patterns, tar_index
 
 _MAX_DESCRIPTORS = 512  # half of what a process may usually have open
 
@@ -39,9 +39,7 @@ class TarRecords:
         """
         self._shards = [Path(shard) for shard in shards]
         self._index_file, faults = tar_index.cached_index(self._shards, companion)
-        # Shards of the same name in several folders are told apart by the folder.
-        folder = os.path.commonpath([shard.parent for shard in self._shards])
-        self._names = [os.path.relpath(shard, folder) for shard in self._shards]
+        self._names = patterns.below_common_folder(self._shards)
         names = dict(zip(map(str, self._shards), self._names, strict=True))
         self.faults = [dataclasses.replace(f, shard=names[f.shard]) for f in faults]
         self._process_state()

@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_of_an_index(tmp_path, monkeypatc
     path = write_tar(tmp_path / "0.tar", pairs(9))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with small_files_only(200):
-        with pytest.raises(UserError, match="index of the shards needs room"):
+        with pytest.raises(UserError, match="index of the data needs room"):
             TarRecords([path], "txt")
     left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert left == [] and len(TarRecords([path], "txt")) == 9

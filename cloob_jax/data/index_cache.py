@@ -1,0 +1,67 @@
+"""Indices of data that have none of their own: made once, kept, and mapped."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from cloob_jax import user_cache
+from cloob_jax.errors import UserError
+
+
+def find_or_make(
+    identity: Iterable[str], make: Callable[[], tuple[np.ndarray, Any]]
+) -> tuple[Path, Any]:
+    """An index by what it is of, from the cache directory if an earlier run made it.
+
+    Args:
+      identity: of the data and of how it is indexed; another one, another index.
+      make: gives the index and a report, which has to be JSON.
+
+    Returns:
+      The file of the index, to be mapped, and the report.
+
+    Raises:
+      UserError: there is no place to keep it; or what `make` raises.
+    """
+    digest = hashlib.sha256("\n".join(identity).encode("utf-8", "surrogateescape"))
+    file = user_cache.directory("index") / f"{digest.hexdigest()[:32]}.npy"
+    report_file = file.with_suffix(".json")  # written last: it stands for the whole
+    with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
+        np.load(file, mmap_mode="r")
+        return file, json.loads(report_file.read_text())
+    # There is none, or a machine that went down has left a damaged one.
+    index, report = make()
+    _replace(file, lambda f: np.save(f, index))
+    _replace(report_file, lambda f: f.write(json.dumps(report).encode()))
+    return file, report
+
+
+def identity_of(file: Path) -> str:
+    """A file as it is now: its place, size and time of change."""
+    status = file.stat()
+    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _replace(file: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file beside its place and renames it, so that no half of it is seen."""
+    try:
+        temporary = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)
+        try:
+            with temporary:
+                write(temporary)
+            os.replace(temporary.name, file)
+        except BaseException:
+            os.unlink(temporary.name)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"{file.parent}: {error.strerror or error}; the index of the data needs "
+            "room, set XDG_CACHE_HOME to a folder that has some"
+        ) from None
