@@ -81,6 +81,7 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
         seed=config.seed,
         num_workers=config.data.num_workers,
         num_threads=config.data.num_threads,
+        shuffle=config.data.shuffle,
         rows=pipeline.local_rows(run.parts.abstract_batch["text"]),
     )
     feed = pipeline.place_on_mesh(batches, run.parts.abstract_batch)

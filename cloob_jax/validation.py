@@ -36,6 +36,10 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "eval_steps": (1, math.inf),
 }
 _MOST_SHARES = 1_000_000  # of the weights together, in whole numbers
+_CHOICES = {
+    "data.shuffle": ("global", "window"),
+    "data.resize": ("fast", "pil"),
+}
 _REQUIRED = ("model.name", "optim.learning_rate")
 # Why, where the bound alone does not say it.
 _REASONS = {
@@ -49,11 +53,15 @@ def check(config: ConfigDict) -> None:
     """Refuses what cannot be meant, before anything is built.
 
     Raises:
-      UserError: a number out of its bounds or a field without a value, by its name.
+      UserError: a number out of its bounds, an unknown name or a field without a
+        value, by the field.
     """
     for field in _REQUIRED:
         if _value(config, field) is None:
             raise UserError(f"config.{field} has no value; set it in the config file")
+    for field, choices in _CHOICES.items():
+        if (value := _value(config, field)) not in choices:
+            raise UserError(f"config.{field}={value}: expected {' or '.join(choices)}")
     for field, (least, most) in _BOUNDS.items():
         value = _value(config, field)
         if value is not None and not least <= value <= most:

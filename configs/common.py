@@ -61,6 +61,9 @@ def get_config() -> ConfigDict:
                 # A tokenizer.json of the tokenizers library; None: CLIP's.
                 "tokenizer": placeholder(str),
                 "image_size": placeholder(int),  # pixels; None: the model's own
+                # window: pieces of 1000 neighbouring records, 16 at a time, for disks
+                # that are slow at reading one here and one there.
+                "shuffle": "global",
                 # Of the training crops; pil: exactly as torchvision with PIL, slower.
                 "resize": "fast",
                 "max_bad_fraction": 0.01,  # of the records seen, before a run stops

@@ -71,6 +71,8 @@ def make_config(data, **overrides):
         ({"data.num_threads": 0}, r"config\.data\.num_threads=0"),
         ({"optim.ema_decay": 1.5}, r"config\.optim\.ema_decay=1\.5: expected 0 to 1"),
         ({"optim.learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"data.shuffle": "none"}, "data.shuffle=none: expected global or window"),
+        ({"data.resize": "cubic"}, "data.resize=cubic: expected fast or pil"),
         ({"data.train": "gs://bucket/0.tar"}, "gs://bucket.*only local paths"),
         ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
         ({"total_examples": 15}, "no whole step"),

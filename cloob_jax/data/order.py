@@ -9,10 +9,16 @@ import numpy as np
 
 from cloob_jax.data.mixture import Mixture
 from cloob_jax.data.protocol import Source
+from cloob_jax.data.window import WindowShuffle
+
+_CHUNK_SIZE, _LANES = 1000, 16  # of a window: some hundred megabytes to a gigabyte
 
 
-def shuffled(source: Source, seed: int) -> grain.MapDataset:
+def shuffled(source: Source, seed: int, shuffle: str = "global") -> grain.MapDataset:
     """An endless stream of record numbers: each epoch a new permutation of all.
+
+    The permutation is any (`global`) or, for disks that are slow at one record here and
+    one there, one that reads large pieces (`window`, see `window.WindowShuffle`).
 
     Element `i` is a pure function of (seed, i), at no cost in memory, so that a run
     continues at any example by slicing. Random maps after it are keyed in the same way.
@@ -22,13 +28,18 @@ def shuffled(source: Source, seed: int) -> grain.MapDataset:
     # Grain takes seed + epoch for an epoch, so neighbouring seeds would share epochs.
     spaced = int(np.random.SeedSequence(seed).generate_state(1)[0])
     if not (isinstance(source, Mixture) and source.weights):
-        return _permuted(range(len(source)), spaced)
+        return _permuted(range(len(source)), spaced, shuffle)
     seeds = np.random.SeedSequence(seed).generate_state(len(source.parts) + 1)[1:]
-    parts = [_permuted(source.range(n), int(s)) for n, s in enumerate(seeds)]
+    parts = [
+        _permuted(source.range(number), int(seed), shuffle)
+        for number, seed in enumerate(seeds)
+    ]
     return _TakingTurns(parts, source.weights).seed(spaced)
 
 
-def _permuted(records: range, seed: int) -> grain.MapDataset:
+def _permuted(records: range, seed: int, shuffle: str) -> grain.MapDataset:
+    if shuffle == "window":
+        return WindowShuffle(records, seed, _CHUNK_SIZE, _LANES).repeat()
     dataset = grain.MapDataset.range(records.start, records.stop)
     return dataset.seed(seed).shuffle().repeat()
 

@@ -42,21 +42,12 @@ class LoadPair(grain.transforms.RandomMap):
     position of the stream stays one example, and the same one on every machine.
 
     `resize` is the way to make the crop, one of `CROPS`.
-
-    Raises:
-      UserError: it is none of them.
     """
 
     source: Source
     tokenizer: Tokenizer
     image_size: int
     resize: str = "fast"
-
-    def __post_init__(self) -> None:
-        if self.resize not in CROPS:
-            raise UserError(
-                f"config.data.resize={self.resize}: expected {' or '.join(CROPS)}"
-            )
 
     def random_map(self, record: int, rng: np.random.Generator) -> HostBatch:
         """The example at one position of the stream.
@@ -114,6 +105,7 @@ def train_batches(
     seed: int,
     num_workers: int = 0,
     num_threads: int = 2,
+    shuffle: str = "global",
     rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
     """This process's rows of each global batch, for ever, from `examples_seen` on.
@@ -126,10 +118,12 @@ def train_batches(
       num_workers: worker processes; 0 decodes in threads of this process, which is
         as fast on two or three cores and starts at once.
       num_threads: threads in each worker, or in this process if there is none.
+      shuffle: `global` or `window`, see `order.shuffled`.
       rows: of the global batch, ascending; see `local_rows`. None: all.
     """
     _keep_memory()
-    dataset = order.shuffled(load.source, seed).random_map(load)[examples_seen:]
+    numbers = order.shuffled(load.source, seed, shuffle)
+    dataset = numbers.random_map(load)[examples_seen:]
     if rows is not None:
         dataset = _Rows(dataset, batch_size, rows)
     batches = dataset.batch(batch_size if rows is None else len(rows))

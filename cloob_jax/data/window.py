@@ -23,12 +23,12 @@ class WindowShuffle(grain.MapDataset):
     chunk of the last window.
     """
 
-    def __init__(self, num_records: int, seed: int, chunk_size: int, lanes: int):
-        """Records are numbered from 0, and chunks as they lie."""
-        super().__init__(grain.MapDataset.range(num_records).seed(seed))
-        self._num_records, self._seed = num_records, seed
+    def __init__(self, records: range, seed: int, chunk_size: int, lanes: int):
+        """Of these records, each of which lies beside the next."""
+        super().__init__(grain.MapDataset.range(records.start, records.stop).seed(seed))
+        self._first, self._num_records, self._seed = records.start, len(records), seed
         self._chunk_size, self._lanes = chunk_size, lanes
-        self._num_full, self._rest = divmod(num_records, chunk_size)
+        self._num_full, self._rest = divmod(len(records), chunk_size)
 
     def __len__(self) -> int:
         return self._num_records
@@ -52,7 +52,7 @@ class WindowShuffle(grain.MapDataset):
             chunks = _permutation(self._num_full, self._seed, epoch, 0)
             chunk, size = int(chunks[first + lane]), self._chunk_size
         inside = _permutation(size, self._seed, epoch, 1 + chunk)
-        return chunk * self._chunk_size + int(inside[turn])
+        return self._first + chunk * self._chunk_size + int(inside[turn])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -87,6 +87,19 @@ def test_a_run_goes_on_at_any_batch(load, start):
     )
 
 
+def test_a_window_is_an_order_of_its_own(load):
+    one = take(load, 10, shuffle="window")
+    assert sorted(np.concatenate([b["record"] for b in one[:5]])) == list(range(40))
+    # It goes on in the middle of an epoch, at another number of examples a batch.
+    then = take(load, 4, shuffle="window", batch_size=4, examples_seen=24)
+    records = np.concatenate([batch["record"] for batch in one])
+    np.testing.assert_array_equal(
+        np.concatenate([batch["record"] for batch in then]), records[24:40]
+    )
+    other = np.concatenate([batch["record"] for batch in take(load, 10)])
+    assert (records != other).any()
+
+
 @pytest.mark.parametrize("options", [{"num_threads": 1}, {"num_threads": 4}])
 def test_threads_do_not_change_the_order(load, options):
     assert_equal(take(load, 6, **options), take(load, 6))
