@@ -153,6 +153,8 @@ def _settle(run: Run, meter: Meter, pending: _Pending | None) -> None:
     values |= meter.read() | {"lr": float(run.parts.schedule(step - 1))}
     if run.bad is not None:
         values["bad_records"] = float(len(run.bad))
+        for kind, count in run.bad.kinds.items():
+            values[f"bad_records/{kind.replace(' ', '_')}"] = float(count)
     keep = step % run.config.log_steps == 0 or step in (1, total_steps)
     if keep:
         meter.restart()

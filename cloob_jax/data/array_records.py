@@ -122,7 +122,7 @@ def bad_record(error: Exception) -> Exception:
     if re.match(r"\w+\(\) failed", str(error)):
         return error
     first, *_ = [*re.split("; |\n", str(error)), ""]
-    return augment.BadRecord(f"damaged: {first or type(error).__name__}")
+    return augment.BadRecord("damaged record", first or type(error).__name__)
 
 
 def write(path: Path, records: Iterable[tuple[str, bytes, str]]) -> int:
@@ -166,7 +166,8 @@ def _unpack(record: bytes) -> tuple[str, bytes, str]:
         isinstance(key, str) and isinstance(image, bytes) and isinstance(caption, str)
     ):
         raise augment.BadRecord(
-            "the record is no msgpack map of key (str), image (bytes), caption (str)"
+            "damaged record",
+            "no msgpack map of key (str), image (bytes), caption (str)",
         )
     return key, image, caption
 

@@ -22,7 +22,16 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadRecord(Exception):
-    """A record that cannot be used; the message says why, in a few words."""
+    """A record that cannot be used.
+
+    Attributes:
+      kind: why, in words that many records share, by which they are counted.
+    """
+
+    def __init__(self, kind: str, detail: str = ""):
+        """The message is both."""
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
 
 
 def decode(encoded: bytes, upright: bool = False) -> Image.Image:
@@ -78,7 +87,7 @@ def check_size(width: int, height: int) -> None:
       BadRecord: more than 89 million pixels.
     """
     if width * height > _MAX_PIXELS:
-        raise BadRecord(f"too many pixels: {width} x {height}")
+        raise BadRecord("too many pixels", f"{width} x {height}")
 
 
 @contextlib.contextmanager
@@ -91,12 +100,12 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
     except (BadRecord, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadRecord(f"too many pixels: {error}") from None
+        raise BadRecord("too many pixels", str(error)) from None
     except Exception as error:  # PIL's decoders raise whatever the file makes them
         detail = str(error) or type(error).__name__
         if "cannot identify image file" in detail:
-            detail = f"not an image ({len(encoded)} bytes)"
-        raise BadRecord(f"undecodable image: {detail}") from None
+            raise BadRecord("not an image", f"{len(encoded)} bytes") from None
+        raise BadRecord("undecodable image", detail) from None
 
 
 def decode_captions(encoded: bytes) -> list[str]:
@@ -109,7 +118,7 @@ def decode_captions(encoded: bytes) -> list[str]:
         # Not splitlines, which also divides at characters that stand within a caption.
         lines = encoded.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise BadRecord(f"caption is not UTF-8 (byte {error.start})") from None
+        raise BadRecord("bad caption", f"not UTF-8 (byte {error.start})") from None
     captions = [line.strip() for line in lines if line.strip()]
     if not captions:
         raise BadRecord("empty caption")

@@ -1,5 +1,6 @@
 """The list of records that could not be used, and the point at which a run gives up."""
 
+import collections
 import json
 from pathlib import Path
 
@@ -16,6 +17,9 @@ class BadRecords:
     """Bad records of a run, listed in `bad_records.jsonl` as they are met.
 
     The file is the state: a run that goes on reads it up to where it goes on from.
+
+    Attributes:
+      kinds: how many were met of each kind, see `augment.BadRecord`.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class BadRecords:
         ]
         self._num_faults = len(faults)
         self._met = {row["record"] for row in met}
+        self.kinds = collections.Counter(row["kind"] for row in met)
         if rows or met or self.path.exists():
             lines = [json.dumps(row) + "\n" for row in rows + met]
             writers.write_text(self.path, "".join(lines))
@@ -82,10 +87,13 @@ class BadRecords:
 
     def _list(self, record: int, examples_seen: int) -> None:
         shard, key = self._load.source.name(record)
+        fault = self._load.fault(record)
+        self.kinds[fault.kind] += 1
         row = {
             "shard": shard,
             "key": key,
-            "reason": self._load.fault(record),
+            "kind": fault.kind,
+            "reason": str(fault),
             "record": record,
             "examples_seen": examples_seen,
         }

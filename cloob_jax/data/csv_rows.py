@@ -98,14 +98,19 @@ class CsvRecords:
         try:
             text = os.pread(self._descriptor, end - start, start).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise augment.BadRecord(f"row is not UTF-8 (byte {error.start})") from None
+            raise augment.BadRecord(
+                "damaged record", f"row is not UTF-8 (byte {error.start})"
+            ) from None
         try:
             row = _parse(text, self._separator)
         except csv.Error as error:
-            raise augment.BadRecord(f"row cannot be parsed: {error}") from None
+            raise augment.BadRecord(
+                "damaged record", f"row cannot be parsed: {error}"
+            ) from None
         if len(row) != self._width:
             raise augment.BadRecord(
-                f"row has {len(row)} columns, the first row {self._width}"
+                "damaged record",
+                f"row has {len(row)} columns, the first row {self._width}",
             )
         return row
 

@@ -166,18 +166,18 @@ def read_file(folder: Path, name: str) -> bytes:
       OSError: the disk fails; another try may find the picture.
     """
     if not name:
-        raise augment.BadRecord("no path of a picture")
+        raise augment.BadRecord("missing image", "no path")
     try:
         # A pipe would be waited for.
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise augment.BadRecord(f"{name} is no file")
+            raise augment.BadRecord("missing image", f"{name} is no file")
         with open(descriptor, "rb") as file:
             return file.read()
     except ValueError:
-        raise augment.BadRecord(f"{name!r} is no path") from None
+        raise augment.BadRecord("missing image", f"{name!r} is no path") from None
     except OSError as error:
         if error.errno not in _LASTING:
             raise
-        raise augment.BadRecord(f"{name}: {error.strerror}") from None
+        raise augment.BadRecord("missing image", f"{name}: {error.strerror}") from None

@@ -44,6 +44,18 @@ def _permuted(records: range, seed: int, shuffle: str) -> grain.MapDataset:
     return dataset.seed(seed).shuffle().repeat()
 
 
+def places(batch_size: int, shuffle: str) -> np.ndarray:
+    """Which example of a batch lies in which of its rows, `[b]`.
+
+    That of a window puts the examples of a lane beside each other. Processes, which
+    hold blocks of rows, so read different chunks, if the lanes divide the batch.
+    """
+    rows = np.arange(batch_size)
+    if shuffle == "window" and batch_size % _LANES == 0:
+        return rows.reshape(-1, _LANES).T.ravel()
+    return rows
+
+
 class _TakingTurns(grain.MapDataset):
     """Endless data sets in a ratio of whole numbers, evenly spread.
 

@@ -102,7 +102,7 @@ class ParquetRecords:
             folder = self._files[int(self._index[number][0])].parent
             image = folders.read_file(folder, image)
         if not image:
-            raise augment.BadRecord("no image")
+            raise augment.BadRecord("missing image")
         return image, augment.encode_captions(captions)
 
     def name(self, record: int) -> tuple[str, str]:
@@ -135,13 +135,17 @@ class ParquetRecords:
             if getattr(error, "errno", None):  # the disk's, not the data's
                 raise
             first, *_ = str(error).splitlines()
-            raise augment.BadRecord(f"row group {group} is damaged: {first}") from None
+            raise augment.BadRecord(
+                "damaged record", f"row group {group}: {first}"
+            ) from None
         rows = np.arange(len(table))
         count = end - (int(self._ends[number - 1]) if number else 0)
         if count < len(rows):
             rows = np.flatnonzero(table.column(0).is_valid())
         if len(rows) != count:
-            raise augment.BadRecord(f"row group {group} is not what it was")
+            raise augment.BadRecord(
+                "damaged record", f"row group {group} is not what it was"
+            )
         return _Group(table, rows)
 
     def _read_metadata(self, file: int) -> Any:

@@ -88,13 +88,13 @@ class LoadPair(grain.transforms.RandomMap):
         crop = CROPS[self.resize](encoded, self.image_size, rng)
         return crop, self.tokenizer(caption)[0]
 
-    def fault(self, record: int) -> str:
-        """Why a record is bad; empty if it is not."""
+    def fault(self, record: int) -> augment.BadRecord:
+        """Why a record is bad."""
         try:
             self.load(record, np.random.default_rng(0))
         except augment.BadRecord as error:
-            return str(error)
-        return ""
+            return error
+        return augment.BadRecord("read again", "and this time it could be used")
 
 
 def train_batches(
@@ -124,8 +124,8 @@ def train_batches(
     _keep_memory()
     numbers = order.shuffled(load.source, seed, shuffle)
     dataset = numbers.random_map(load)[examples_seen:]
-    if rows is not None:
-        dataset = _Rows(dataset, batch_size, rows)
+    places = order.places(batch_size, shuffle)
+    dataset = _Rows(dataset, batch_size, places if rows is None else places[rows])
     batches = dataset.batch(batch_size if rows is None else len(rows))
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
@@ -142,24 +142,24 @@ def train_batches(
 
 
 class _Rows(grain.MapDataset):
-    """Some rows of every batch, as the processes together feed it.
+    """Some examples of every batch, as the processes together feed it.
 
     It comes after the random map, which is keyed on the position in the stream: before
     it, all processes would draw the same crops.
     """
 
-    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: np.ndarray):
+    def __init__(self, parent: grain.MapDataset, batch_size: int, places: np.ndarray):
         super().__init__(parent)
-        self._batch_size, self._rows = batch_size, rows
+        self._batch_size, self._places = batch_size, places
 
     def __len__(self) -> int:
-        return len(self._parent) // self._batch_size * len(self._rows)
+        return len(self._parent) // self._batch_size * len(self._places)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        batch, number = divmod(index, len(self._rows))
-        return self._parent[batch * self._batch_size + int(self._rows[number])]
+        batch, number = divmod(index, len(self._places))
+        return self._parent[batch * self._batch_size + int(self._places[number])]
 
 
 def local_rows(batch: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -146,11 +146,13 @@ class TfdsPairs:
         if isinstance(captions, str | bytes):
             captions = [captions]
         if not isinstance(image, bytes):
-            raise augment.BadRecord("no encoded image")
+            raise augment.BadRecord("missing image")
         try:
             return image, augment.encode_captions(map(_text, captions))
         except TypeError:
-            raise augment.BadRecord(f"{self._caption} holds no text") from None
+            raise augment.BadRecord(
+                "bad caption", f"{self._caption} holds no text"
+            ) from None
 
     def name(self, record: int) -> tuple[str, str]:
         """The data set's name and split, and the number of a picture."""
@@ -201,7 +203,9 @@ def _text(caption: Any) -> str:
     try:
         return str(caption, "utf-8") if isinstance(caption, bytes) else "" + caption
     except UnicodeDecodeError as error:
-        raise augment.BadRecord(f"caption is not UTF-8 (byte {error.start})") from None
+        raise augment.BadRecord(
+            "bad caption", f"not UTF-8 (byte {error.start})"
+        ) from None
 
 
 def _builder(field: str, directory: Path) -> Any:

@@ -93,7 +93,7 @@ def test_a_damaged_record_is_bad_and_the_others_are_not(folder):
     content[content.index(b"picture 2") + 100] ^= 1
     path.write_bytes(content)
     records = sources.build(str(folder))
-    with pytest.raises(augment.BadRecord, match="damaged: Corrupted"):
+    with pytest.raises(augment.BadRecord, match="damaged record: Corrupted"):
         records[2]
     assert records.name(2) == (path.name, "record 2")
     assert [records[n][0][:9] for n in (1, 3)] == [b"picture 1", b"picture 3"]

@@ -68,7 +68,7 @@ def test_reads_hugging_faces_images(tmp_path, caption):
     assert records[1] == (b"by path", b"three")
     assert records[4] == (b"4", b"")
     for number in (2, 3):
-        with pytest.raises(augment.BadRecord, match="no image"):
+        with pytest.raises(augment.BadRecord, match="missing image"):
             records[number]
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_row_group_is_bad_and_the_others_are_not(tmp_path):
     records = sources.build(str(tmp_path))
     assert records[3][0] == picture(3)
     for _ in range(2):
-        with pytest.raises(augment.BadRecord, match="row group 1 is damaged"):
+        with pytest.raises(augment.BadRecord, match="damaged record: row group 1"):
             records[5]
     assert records.name(5) == ("a.parquet", "row 5 or later")
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from test_tars import pairs, write_tar
 
-from cloob_jax.data import pipeline, sources
+from cloob_jax.data import order, pipeline, sources
 from cloob_jax.data.bad_records import BadRecords
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
@@ -100,6 +100,24 @@ def test_a_window_is_an_order_of_its_own(load):
     assert (records != other).any()
 
 
+def test_processes_read_different_chunks_of_a_window(load, monkeypatch):
+    monkeypatch.setattr(order, "_CHUNK_SIZE", 5)
+    monkeypatch.setattr(order, "_LANES", 4)
+    whole = take(load, 5, shuffle="window")
+    halves = [
+        take(load, 5, shuffle="window", rows=np.arange(first, first + 4))
+        for first in (0, 4)
+    ]
+    for one, *parts in zip(whole, *halves, strict=True):
+        both = np.concatenate([part["record"] for part in parts])
+        np.testing.assert_array_equal(one["record"], both)
+    chunks = [
+        {int(record) // 5 for batch in half for record in batch["record"]}
+        for half in halves
+    ]
+    assert len(chunks[0]) == len(chunks[1]) == 4 and not chunks[0] & chunks[1]
+
+
 @pytest.mark.parametrize("options", [{"num_threads": 1}, {"num_threads": 4}])
 def test_threads_do_not_change_the_order(load, options):
     assert_equal(take(load, 6, **options), take(load, 6))
@@ -187,6 +205,7 @@ def test_bad_records_are_replaced_alike_and_listed_once(tmp_path):
         assert len(records) == (len(met[first - 1]) if after else 0)
         for step, batch in enumerate(batches[after:], start=after + 1):
             records.check(batch["bad"], step * _BATCH)
+        assert records.kinds == {"not an image": 3}
         wholes.append(path.read_text())
         path.write_text(wholes[-1] + '{"shard": "0.ta')  # as a kill leaves it
     assert wholes[0] == wholes[1] and len(wholes[0].splitlines()) == len(records) == 3
