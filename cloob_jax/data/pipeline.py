@@ -8,7 +8,6 @@ cross process borders cheaply, and the names are looked up where they are needed
 """
 
 import collections
-import ctypes
 import dataclasses
 import math
 import os
@@ -30,7 +29,6 @@ from cloob_jax.tokenizer import Tokenizer
 
 HostBatch = dict[str, Any]  # NumPy arrays
 _MAX_TRIES = 8
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 CROPS = {"fast": random_crop.fast, "pil": random_crop.pil}  # of `config.data.resize`
 
 
@@ -121,7 +119,6 @@ def train_batches(
       shuffle: `global` or `window`, see `order.shuffled`.
       rows: of the global batch, ascending; see `local_rows`. None: all.
     """
-    _keep_memory()
     numbers = order.shuffled(load.source, seed, shuffle)
     dataset = numbers.random_map(load)[examples_seen:]
     places = order.places(batch_size, shuffle)
@@ -192,7 +189,6 @@ def _follow_trainer(worker_index: int, worker_count: int) -> None:
     del worker_index, worker_count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _keep_memory()
     parent = os.getppid()
 
     def watch() -> None:
@@ -201,18 +197,6 @@ def _follow_trainer(worker_index: int, worker_count: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Keeps what pictures are decoded into, instead of asking the kernel each time.
-
-    glibc hands larger pieces of memory back at once, and the kernel clears every page
-    anew: 31 page faults a picture, a tenth of the time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
-    if mallopt is not None:
-        for option, size in ((_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**30)):
-            mallopt(option, size)
 
 
 def place_on_mesh(

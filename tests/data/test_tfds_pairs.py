@@ -156,7 +156,7 @@ def test_a_damaged_record_is_bad_and_the_others_are_not(root, tmp_path):
             records[number]
         except augment.BadRecord as error:
             bad.append(str(error))
-    assert len(bad) == 1 and bad[0].startswith("damaged: ")
+    assert len(bad) == 1 and bad[0].startswith("damaged record: ")
 
 
 def test_mistakes_are_named(root, tmp_path, monkeypatch):
