@@ -26,6 +26,7 @@ from cloob_jax import (
     embedding,
     objectives,
     run_directory,
+    selection,
     sharding,
 )
 from cloob_jax.data import augment
@@ -115,7 +116,11 @@ class Model:
         whole = sharding.replicated(self._mesh)
         abstract = architecture.abstract_variables(self.encoders)["params"]
         params = positions.resize(weights.params, abstract)
-        if wrong := sorted({name for name, _ in _shapes(params) ^ _shapes(abstract)}):
+        found, expected = (
+            {(name, np.shape(leaf)) for name, leaf in selection.by_path(tree).items()}
+            for tree in (params, abstract)
+        )
+        if wrong := sorted({name for name, _ in found ^ expected}):
             raise UserError(
                 f"the weights do not fit the size {config.model.name}: "
                 f"{', '.join(wrong[:3])}{' and more' if wrong[3:] else ''} are "
@@ -285,13 +290,6 @@ class Model:
         exact = self.config.model.dtype == "float32"
         with jax.default_matmul_precision("highest" if exact else "default"):
             return self._embedders[chunk][side](inputs)
-
-
-def _shapes(params: Any) -> set[tuple[str, tuple[int, ...]]]:
-    return {
-        (jax.tree_util.keystr(path, simple=True, separator="/"), np.shape(leaf))
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
 
 
 def fill(template: Template, name: str) -> str:

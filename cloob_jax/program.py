@@ -28,7 +28,7 @@ from cloob_jax import (
 )
 from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
-from cloob_jax.state import Params, TrainState
+from cloob_jax.state import TrainState
 from cloob_jax.tokenizer import Tokenizer
 
 
@@ -80,15 +80,12 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         form=config.objective.form,
         mesh=mesh,
     )
-    abstract_params, abstract_stats = jax.eval_shape(
-        functools.partial(_with_scalars, config),
-        architecture.abstract_variables(model),
-    )
-    _check_groups(config, bool(abstract_stats))
-    frozen = _frozen(config, abstract_params["model"])
+    shapes = architecture.abstract_variables(model)
+    _check_groups(config, "batch_stats" in shapes)
+    frozen = _frozen(config, shapes["params"])
     total_steps, schedule, tx = _build_optimiser(config, frozen)
     first_state = functools.partial(_first_state, config, tx)
-    abstract_state = jax.eval_shape(first_state, abstract_params, abstract_stats)
+    abstract_state = jax.eval_shape(first_state, shapes)
     shardings = sharding.tree_shardings(abstract_state, mesh)
     batch_sharding = sharding.batch_sharding(
         mesh, config.batch_size, config.accumulate_steps
@@ -114,7 +111,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
         batch_sharding=batch_sharding,
         # It runs once: compiling it well would take longer than running it badly.
         init=jax.jit(
-            lambda: first_state(*_with_scalars(config, _draw(config, model))),
+            lambda: first_state(_draw(config, model)),
             out_shardings=shardings,
             compiler_options={"xla_backend_optimization_level": 0},
         ),
@@ -209,30 +206,20 @@ def _draw(config: ConfigDict, model: models.DualEncoder) -> Mapping[str, Any]:
     return model.init(jax.random.key(config.seed), images, texts)
 
 
-def _with_scalars(
-    config: ConfigDict, variables: Mapping[str, Any]
-) -> tuple[Params, Params]:
-    """All parameters, those of the objective too, and running statistics."""
+def _first_state(
+    config: ConfigDict, tx: optax.GradientTransformation, variables: Mapping[str, Any]
+) -> TrainState:
+    """The state before the first step, of what the encoders start with."""
     scalars = objectives.initial_scalars(
         config.objective.name,
         inv_tau=config.objective.inv_tau,
         learn_inv_tau=config.objective.learn_inv_tau,
     )
     params = {"model": variables["params"], "objective": scalars}
-    return params, variables.get("batch_stats", {})
-
-
-def _first_state(
-    config: ConfigDict,
-    tx: optax.GradientTransformation,
-    params: Params,
-    batch_stats: Params,
-) -> TrainState:
-    """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=batch_stats,
+        batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
         ema=None if config.optim.ema_decay is None else params,
     )

@@ -38,6 +38,9 @@ _FREE = (
     "objective.form",
 )
 
+# What older runs did before these fields were there.
+_BEFORE = {"data.resize": "pil", "data.shuffle": "global"}
+
 
 def position(source: Source, examples_seen: int) -> dict[str, Any]:
     """What fixes the next example, beside the seed in the config."""
@@ -88,7 +91,7 @@ def differences(
     saved: dict[str, Any], current: dict[str, Any]
 ) -> list[tuple[str, Any, Any]]:
     """`(field, saved value, current value)` where the state depends on the field."""
-    before, now = flat(saved), flat(current)
+    before, now = _BEFORE | flat(saved), flat(current)
     return [
         (field, before.get(field), now.get(field))
         for field in sorted(before.keys() | now.keys())

@@ -32,7 +32,6 @@ class Run:
     group: ProcessGroup
     log: writers.Log
     parts: program.Program
-    source: Source
     load: pipeline.LoadPair
     tests: Mapping[str, evaluators.Evaluator]
     checkpoints: Checkpoints
@@ -52,7 +51,7 @@ class Run:
 
     def save(self, state: TrainState, examples_seen: int) -> None:
         """Starts to save the state and the place in the data."""
-        position = resume.position(self.source, examples_seen)
+        position = resume.position(self.load.source, examples_seen)
         self.checkpoints.save(state, position, resume.plain(self.config))
 
 
@@ -107,7 +106,6 @@ def set_up(
         group=group,
         log=log,
         parts=parts,
-        source=source,
         load=load,
         tests=tests,
         checkpoints=checkpoints,
@@ -171,15 +169,17 @@ def _introduction(run: Run, state: TrainState) -> str:
     processes = f" in {run.group.size} processes" if run.group.size > 1 else ""
     step = int(state.step)
     num_examples = parts.total_steps * config.batch_size
-    epochs = " and ".join(f"{e:.1f}" for e in mixture.epochs(run.source, num_examples))
+    epochs = " and ".join(
+        f"{e:.1f}" for e in mixture.epochs(run.load.source, num_examples)
+    )
     lines = [
         f"{config.model.name}, {count / 1e6:.1f} million parameters, "
         f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
         f"objective {config.objective.name} in the form {parts.objective_form}",
         f"{len(devices)} {devices[0].device_kind} device(s){processes}, mesh {mesh}; "
         f"run directory {run.workdir}",
-        f"{len(run.source)} pairs from {config.data.train}; {parts.total_steps} steps "
-        f"of {config.batch_size}, {epochs} epochs",
+        f"{len(run.load.source)} pairs from {config.data.train}; {parts.total_steps} "
+        f"steps of {config.batch_size}, {epochs} epochs",
     ]
     if run.bad:
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")

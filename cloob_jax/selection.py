@@ -10,6 +10,14 @@ from cloob_jax.errors import UserError
 _TOWERS = {"image": "^visual/", "text": "^text/"}
 
 
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths, as in `visual/conv1/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
 def select(params: Any, wanted: str | None, field: str) -> Any:
     """Says of each parameter of a model whether it is meant.
 

@@ -177,7 +177,7 @@ def _refuse_non_finite(
 ) -> NoReturn:
     # Each process knows its own rows.
     parts = run.group.reduce(pending.batch["record"].tolist(), list)
-    records = [run.source.name(number) for part in parts for number in part]
+    records = [run.load.source.name(number) for part in parts for number in part]
     path = run.workdir / "non_finite_batch.json"
     # As text, since JSON has no word for what is not finite.
     metrics = {name: str(value) for name, value in values.items()}

@@ -64,7 +64,7 @@ def _take(model: Any, chosen: Any, theirs: Any, config: ConfigDict) -> Any:
     Raises:
       UserError: theirs are of another shape, or not there.
     """
-    there, problems = dict(_flat(theirs)), []
+    there, problems = selection.by_path(theirs), []
 
     def take(path: tuple, leaf: jax.Array, wanted: bool) -> jax.Array:
         if not wanted:
@@ -88,7 +88,7 @@ def _take(model: Any, chosen: Any, theirs: Any, config: ConfigDict) -> Any:
 
 def _take_statistics(batch_stats: Any, chosen: Any, theirs: Any) -> Any:
     """Those of each norm whose scale is chosen, without which they mean nothing."""
-    there, wanted = dict(_flat(theirs)), dict(_flat(chosen))
+    there, wanted = selection.by_path(theirs), selection.by_path(chosen)
 
     def take(path: tuple, leaf: jax.Array) -> jax.Array:
         name = _name(path)
@@ -128,13 +128,9 @@ def _check_meaning(theirs: dict[str, Any], ours: ConfigDict) -> None:
 
 def _fingerprint(tree: Any) -> str:
     digest = hashlib.sha256()
-    for name, leaf in _flat(tree):
+    for name, leaf in selection.by_path(tree).items():
         digest.update(name.encode() + np.asarray(leaf).tobytes())
     return f"fingerprint {digest.hexdigest()[:16]}"
-
-
-def _flat(tree: Any) -> list[tuple[str, Any]]:
-    return [(_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
 
 
 def _name(path: tuple) -> str:

@@ -47,3 +47,11 @@ def test_what_no_state_depends_on_may_change(field, value):
 def test_what_the_state_depends_on_may_not(field, value):
     [(found, _, now)] = resume.differences(plain(), plain(**{field: value}))
     assert (found, now) == (field, value)
+
+
+def test_runs_from_before_a_field_did_what_it_says_now():
+    saved = plain()
+    del saved["data"]["resize"], saved["data"]["shuffle"]
+    assert resume.differences(saved, plain(**{"data.resize": "pil"})) == []
+    [found] = resume.differences(saved, plain(**{"data.resize": "fast"}))
+    assert found == ("data.resize", "pil", "fast")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 _EXIF_WITHIN = 2**16  # bytes of a JPEG's start, where the standard wants it
 _FORMATS = ("JPEG", "PNG", "WEBP")
@@ -19,6 +19,18 @@ _FORMATS = ("JPEG", "PNG", "WEBP")
 # `decode` makes an error.
 _MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What a camera or an editor wrote beside the picture need not be whole.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+# What undoes an orientation (Exif 2.3, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadRecord(Exception):
@@ -48,13 +60,16 @@ def decode(encoded: bytes, upright: bool = False) -> Image.Image:
       BadRecord: not an image, truncated, or more than 89 million pixels.
     """
     with _opened(encoded) as image:
-        if upright and _orientation(image) > 1:
-            ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(
-                "RGB"
-            )
-        return image.convert("RGB")
+        orientation = _orientation(image) if upright else 1
+        rgb = _eight_bits(image).convert("RGB")
+        return rgb.transpose(_UPRIGHT[orientation]) if orientation > 1 else rgb
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    # PIL would cut 16 bits off at 255.
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def upright_size(encoded: bytes) -> tuple[int, int]:
@@ -77,7 +92,11 @@ def is_turned(encoded: bytes) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged, which is no harm to the picture
+        return 1
+    return found if found in _UPRIGHT else 1
 
 
 def check_size(width: int, height: int) -> None:

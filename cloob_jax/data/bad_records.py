@@ -55,7 +55,7 @@ class BadRecords:
         ]
         self._num_faults = len(faults)
         self._met = {row["record"] for row in met}
-        self.kinds = collections.Counter(row["kind"] for row in met)
+        self.kinds = collections.Counter(row.get("kind", "other") for row in met)
         if rows or met or self.path.exists():
             lines = [json.dumps(row) + "\n" for row in rows + met]
             writers.write_text(self.path, "".join(lines))

@@ -121,6 +121,27 @@ def test_what_a_camera_marked_as_turned_is_upright(way, kind, orientation):
     assert decibels(found, expected) > 35
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, of what is damaged
+@WAYS
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"garbage",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abcd",  # a text
+    ],
+    ids=["garbage", "beyond the end", "text"],
+)
+def test_a_damaged_mark_does_no_harm(way, exif):
+    plain = encode(photograph(64, 48), "JPEG")
+    segment = b"\xff\xe1" + (len(exif) + 8).to_bytes(2, "big") + b"Exif\0\0" + exif
+    marked = plain[:2] + segment + plain[2:]
+    np.testing.assert_array_equal(
+        way(marked, 32, np.random.default_rng(0)),
+        way(plain, 32, np.random.default_rng(0)),
+    )
+
+
 def test_threads_have_resizers_of_their_own():
     encoded = [encode(photograph(64 + 8 * n, 64), "JPEG") for n in range(8)]
     expected = [random_crop.fast(e, 48, np.random.default_rng(0)) for e in encoded]
