@@ -9,7 +9,7 @@ model.batch_stats, images, model=model.encoders)`, and `embed_texts`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,13 @@ from cloob_jax import (
     selection,
     sharding,
 )
-from cloob_jax.data import augment
+from cloob_jax.data import augment, class_words
 from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
 from cloob_jax.evaluators.embedder import Embedder, Report
 from cloob_jax.weights import Ours, positions
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | jax.Array
-Template = str | Callable[[str], str]
 
 
 def load(
@@ -230,7 +229,8 @@ class Model:
         self,
         images: Images,
         class_names: Sequence[str],
-        templates: Sequence[Template] | Template = "a photo of a {}.",
+        templates: Sequence[class_words.Template]
+        | class_words.Template = "a photo of a {}.",
     ) -> Float[np.ndarray, "b classes"]:
         """The probability of every class for every picture, zero-shot.
 
@@ -249,7 +249,9 @@ class Model:
         if isinstance(templates, str) or callable(templates):
             templates = [templates]
         prompts = [
-            fill(template, name) for name in class_names for template in templates
+            class_words.fill(template, name)
+            for name in class_names
+            for template in templates
         ]
         if not prompts:
             raise UserError("templates is empty: expected at least one, such as '{}'")
@@ -290,17 +292,3 @@ class Model:
         exact = self.config.model.dtype == "float32"
         with jax.default_matmul_precision("highest" if exact else "default"):
             return self._embedders[chunk][side](inputs)
-
-
-def fill(template: Template, name: str) -> str:
-    """A prompt: the template with the class's name.
-
-    Raises:
-      UserError: there is no place for it.
-    """
-    if callable(template):
-        return template(name)
-    for place in ("{c}", "{}"):
-        if place in template:
-            return template.replace(place, name)
-    raise UserError(f"the template {template!r} lacks {{}} for the class's name")

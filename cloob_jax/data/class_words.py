@@ -12,13 +12,14 @@ import importlib.resources
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cloob_jax.errors import UserError
 
 # What CLIP_benchmark writes before a set's name: the form it is read from.
 _PREFIXES = re.compile(r"^((wds|vtab|tfds)[/_-])*", re.IGNORECASE)
 _NUM_SHOWN = 3
+Template = str | Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,3 +154,17 @@ def _known() -> dict[str, ClassWords]:
 def _plain(text: str) -> str:
     """Lower case without accents, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", text).casefold())
+
+
+def fill(template: Template, name: str) -> str:
+    """A prompt: the template with the class's name.
+
+    Raises:
+      UserError: there is no place for it.
+    """
+    if callable(template):
+        return template(name)
+    for place in ("{c}", "{}"):
+        if place in template:
+            return template.replace(place, name)
+    raise UserError(f"the template {template!r} lacks {{}} for the class's name")

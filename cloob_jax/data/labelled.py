@@ -65,11 +65,6 @@ class LabelledSet(Pictures):
         )
 
 
-def fill(template: str, class_name: str) -> str:
-    """A prompt: the template with the class's name."""
-    return template.replace("{c}", class_name)
-
-
 def open_set(field: str, name: str, root: str, split: str = "test") -> LabelledSet:
     """Opens a split of the data set that lies in `root`, in any of the forms above.
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cloob_jax.data import labelled, pictures
+from cloob_jax.data import class_words, pictures
 from cloob_jax.evaluators.embedder import Embedder
 from cloob_jax.evaluators.zero_shot import ZeroShot, classifier
 
@@ -51,7 +51,7 @@ def draw(
         for line, guess in enumerate(np.argsort(-share)[:3].tolist()):
             colour = _RIGHT if guess == label else _OTHER if line else _WRONG
             place = (left + _TILE + _GAP, top + 8 + line * (_ROW + 8))
-            caption = labelled.fill(templates[0], dataset.class_names[guess])
+            caption = class_words.fill(templates[0], dataset.class_names[guess])
             _bar(pen, place, caption, float(share[guess]), colour)
     return sheet
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cloob_jax import metrics
-from cloob_jax.data import labelled
+from cloob_jax.data import class_words
 from cloob_jax.data.labelled import LabelledSet
 from cloob_jax.evaluators import figures
 from cloob_jax.evaluators.embedder import Embedder
@@ -68,7 +68,9 @@ def classifier(
     class_names: Sequence[str], templates: Sequence[str], embedder: Embedder
 ) -> Float[np.ndarray, "d classes"]:
     """One unit vector a class: its prompts' embeddings, averaged and normalised."""
-    prompts = [labelled.fill(text, name) for name in class_names for text in templates]
+    prompts = [
+        class_words.fill(text, name) for name in class_names for text in templates
+    ]
     embeds = embedder.texts(prompts)
     means = embeds.reshape(len(class_names), len(templates), -1).mean(axis=1)
     return (means / np.linalg.norm(means, axis=1, keepdims=True)).T

@@ -161,20 +161,7 @@ def build(
         "end_id": size.vocabulary_size - 1 if end_id is None else end_id,
         "compute": compute,
     }
-    visual: dict[str, Any] = {
-        "embed_dim": size.embed_dim,
-        "image_size": size.image_size,
-        "width": size.vision_width,
-        "compute": compute,
-    }
-    if size.patch_size is None:
-        visual |= {"layers": size.vision_layers, "bn_groups": bn_groups}
-    else:
-        visual |= {
-            "patch_size": size.patch_size,
-            "num_heads": size.vision_width // HEAD_WIDTH,
-            "num_layers": size.vision_layers[0],
-        }
+    visual = _visual_fields(size, bn_groups, compute)
     if name.endswith(CLOOB_TRAINING):
         # cuDNN would take the mask for a bias, of which it wants even lengths.
         plain = compute._replace(attention="xla")
@@ -185,6 +172,23 @@ def build(
     if size.patch_size is None:
         return DualEncoder(ModifiedResNet(**visual), text_encoder)
     return DualEncoder(VisionTransformer(**visual, activation=activation), text_encoder)
+
+
+def _visual_fields(size: Size, bn_groups: int, compute: Compute) -> dict[str, Any]:
+    """What a vision tower of the size is made with, but for its activation."""
+    fields: dict[str, Any] = {
+        "embed_dim": size.embed_dim,
+        "image_size": size.image_size,
+        "width": size.vision_width,
+        "compute": compute,
+    }
+    if size.patch_size is None:
+        return fields | {"layers": size.vision_layers, "bn_groups": bn_groups}
+    return fields | {
+        "patch_size": size.patch_size,
+        "num_heads": size.vision_width // HEAD_WIDTH,
+        "num_layers": size.vision_layers[0],
+    }
 
 
 def _look_up(name: str, **given: int | None) -> Size:
