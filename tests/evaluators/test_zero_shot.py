@@ -76,11 +76,15 @@ def test_scores_are_those_of_the_answers(test, answers, top1, recall):
 
 
 def test_another_prompt_set_is_measured_in_the_same_pass(test):
-    prompts = {"ensemble": ["a {c}."], "vague": [lambda _: "a thing."]}
+    prompts = {
+        "ensemble": ["a {c}."],
+        "vague": ["a thing whose name is cut off here: {c}"],
+    }
     test = ZeroShot(dataclasses.replace(test.dataset, prompt_sets=prompts))
     found = dict(test.run(make_embedder(_LABELS)))
     assert found["acc1"] == 1
-    # Where all classes have one prompt, all tie, which is not right by accident.
+    # Eight tokens leave the name out. Where classes have one prompt, all tie, which is
+    # not right by accident.
     assert found["acc1_vague"] == found["acc1_vague_ci95_high"] == 0
 
 
