@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data import mixture, pipeline, shapes, sources
+from cloob_jax.data import files, mixture, pipeline, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
@@ -125,7 +125,11 @@ def _open_data(
     with group.leader_first():
         _generate(config, log)
         data = config.data
-        source = sources.build(data.train or "", data.columns, data.weights)
+
+        def report(done: int, total: int) -> None:
+            log.progress(f"indexing {data.train}: {done}/{total}", done % 100 == 0)
+
+        source = sources.build(data.train or "", data.columns, data.weights, report)
         beta = config.objective.beta or evaluators.PUBLISHED_BETA
         tests = evaluators.build(dict(config.evals.items()), beta=beta)
     found = {"config.data.train": source}
@@ -183,6 +187,11 @@ def _introduction(run: Run, state: TrainState) -> str:
     ]
     if run.bad:
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")
+    if files.is_remote(config.data.train) and config.data.shuffle == "global":
+        lines.append(
+            "every example is a request of its own: config.data.shuffle=window reads "
+            "large pieces"
+        )
     if config.init_from and not step:
         part = "" if config.init_match is None else f" ({config.init_match})"
         lines.append(f"starting from the weights of {config.init_from}{part}")

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 
-from cloob_jax.data.protocol import Fault, Source
+from cloob_jax.data.protocol import Fault, ReadsAhead, Source
 
 
 class Mixture:
@@ -50,7 +50,16 @@ class Mixture:
         shard, key = self.parts[number].name(inside)
         return f"{self._names[number]}: {shard}", key
 
-    def range(self, number: int) -> range:
+    def expect(self, records: "range") -> None:
+        """Tells the parts."""
+        for number, part in enumerate(self.parts):
+            own = self.range(number)
+            start = max(records.start, own.start) - own.start
+            stop = min(records.stop, own.stop) - own.start
+            if start < stop and isinstance(part, ReadsAhead):
+                part.expect(range(start, stop))
+
+    def range(self, number: int) -> "range":
         """The record numbers of one part."""
         end = self._ends[number]
         return range(end - len(self.parts[number]), end)

@@ -8,8 +8,8 @@ import grain
 import numpy as np
 
 from cloob_jax.data.mixture import Mixture
-from cloob_jax.data.protocol import Source
-from cloob_jax.data.window import WindowShuffle
+from cloob_jax.data.protocol import ReadsAhead, Source
+from cloob_jax.data.window import ReadAhead, WindowShuffle
 
 _CHUNK_SIZE, _LANES = 1000, 16  # of a window: some hundred megabytes to a gigabyte
 
@@ -28,18 +28,23 @@ def shuffled(source: Source, seed: int, shuffle: str = "global") -> grain.MapDat
     # Grain takes seed + epoch for an epoch, so neighbouring seeds would share epochs.
     spaced = int(np.random.SeedSequence(seed).generate_state(1)[0])
     if not (isinstance(source, Mixture) and source.weights):
-        return _permuted(range(len(source)), spaced, shuffle)
+        return _permuted(source, range(len(source)), spaced, shuffle)
     seeds = np.random.SeedSequence(seed).generate_state(len(source.parts) + 1)[1:]
     parts = [
-        _permuted(source.range(number), int(seed), shuffle)
+        _permuted(source, source.range(number), int(seed), shuffle)
         for number, seed in enumerate(seeds)
     ]
     return _TakingTurns(parts, source.weights).seed(spaced)
 
 
-def _permuted(records: range, seed: int, shuffle: str) -> grain.MapDataset:
+def _permuted(
+    source: Source, records: range, seed: int, shuffle: str
+) -> grain.MapDataset:
     if shuffle == "window":
-        return WindowShuffle(records, seed, _CHUNK_SIZE, _LANES).repeat()
+        order = WindowShuffle(records, seed, _CHUNK_SIZE, _LANES)
+        if isinstance(source, ReadsAhead):
+            return ReadAhead(order, source).repeat()
+        return order.repeat()
     dataset = grain.MapDataset.range(records.start, records.stop)
     return dataset.seed(seed).shuffle().repeat()
 

@@ -6,22 +6,20 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloob_jax.data import augment, folders, index_cache, patterns
+from cloob_jax.data import augment, files, folders, index_cache, parquet_index, patterns
 from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 _VERSION = 1  # to be raised when the same files would be indexed otherwise
-# As img2dataset and Hugging Face call them; the first that is there.
-_IMAGE_COLUMNS = ("jpg", "png", "webp", "image")
-_CAPTION_COLUMNS = ("caption", "text", "title")
 _CACHE_BYTES = 256 * 2**20  # of row groups, in each process
 
 
@@ -45,26 +43,30 @@ class ParquetRecords:
     """
 
     def __init__(
-        self, field: str, files: Sequence[Path], columns: tuple[str, str] | None = None
+        self,
+        field: str,
+        found: Sequence[Path | files.RemoteFile],
+        columns: tuple[str, str] | None = None,
     ):
         """Reads what the files tell of their row groups, or finds it from earlier.
 
         Args:
           field: the config field they came from, for messages.
-          files: of one kind.
+          found: files of one kind.
           columns: of images and of captions; None: those that are usual.
 
         Raises:
           UserError: pyarrow is not installed, a file cannot be read or lacks a column,
             or no row has an image.
         """
-        _library(field)
-        self._files = list(files)
-        self._names = patterns.below_common_folder(self._files)
+        parquet_index.library(field)
+        self._files = [files.as_file(file) for file in found]
+        self._folders = [os.path.dirname(str(file)) for file in found]
+        self._names = patterns.below_common_folder(found)
         identity = [f"parquet {_VERSION} {columns}"]
-        identity += map(index_cache.identity_of, self._files)
+        identity += (file.identity for file in self._files)
         self._index_file, report = index_cache.find_or_make(
-            identity, lambda: _scan(field, self._files, columns)
+            identity, lambda: parquet_index.scan(field, self._files, columns)
         )
         self._columns = report["columns"]
         self.faults = [
@@ -74,10 +76,10 @@ class ParquetRecords:
         self._process_state()
         if not len(self):
             raise UserError(
-                f"{field}={files[0]}: no row of {len(files)} file(s) has anything in "
+                f"{field}={found[0]}: no row of {len(found)} file(s) has anything in "
                 f"the column {self._columns[0]}"
             )
-        sizes = [(file.name, file.stat().st_size) for file in self._files]
+        sizes = [(file.name, file.size) for file in self._files]
         text = json.dumps([sizes, self._columns, len(self)])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -99,8 +101,12 @@ class ParquetRecords:
         if isinstance(image, dict):
             image = image.get("bytes") or image.get("path")
         if isinstance(image, str):
-            folder = self._files[int(self._index[number][0])].parent
-            image = folders.read_file(folder, image)
+            folder = self._folders[int(self._index[number][0])]
+            if files.is_remote(folder):
+                raise augment.BadRecord(
+                    "missing image", "its path leads away from afar"
+                )
+            image = folders.read_file(Path(folder), image)
         if not image:
             raise augment.BadRecord("missing image")
         return image, augment.encode_captions(captions)
@@ -115,6 +121,15 @@ class ParquetRecords:
             return self._names[file], f"row {first + rank} or later"
         return self._names[file], f"row {first + rank}"
 
+    def expect(self, records: range) -> None:
+        """Brings the row groups of neighbours nearer."""
+        first, last = self._find(records.start)[0], self._find(records.stop - 1)[0]
+        for file, group, _, _ in self._index[first : last + 1].tolist():
+            start, end = parquet_index.extent(
+                self._metadata(file).row_group(group), self._columns
+            )
+            self._files[file].expect(start, end)
+
     def _find(self, record: int) -> tuple[int, int]:
         """The number of the row group, and which of its rows with an image it is."""
         if not 0 <= record < len(self):
@@ -123,11 +138,11 @@ class ParquetRecords:
         return number, record - (int(self._ends[number - 1]) if number else 0)
 
     def _decode(self, number: int) -> "_Group":
-        parquet = _library("")
+        parquet = parquet_index.library("")
         file, group, _, end = map(int, self._index[number])
-        path = self._files[file]
+        stream = files.Stream(self._files[file])
         try:
-            with parquet.ParquetFile(path, metadata=self._metadata(file)) as opened:
+            with parquet.ParquetFile(stream, metadata=self._metadata(file)) as opened:
                 table = opened.read_row_group(
                     group, columns=list(self._columns), use_threads=False
                 ).select(self._columns)
@@ -149,7 +164,7 @@ class ParquetRecords:
         return _Group(table, rows)
 
     def _read_metadata(self, file: int) -> Any:
-        return _library("").read_metadata(self._files[file])
+        return parquet_index.library("").read_metadata(files.Stream(self._files[file]))
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()
@@ -199,99 +214,3 @@ class _Recent:
                 if total > self._num_bytes:
                     total -= group.table.nbytes
                     del self._kept[number]
-
-
-def _library(field: str) -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError(
-            f"{field}: Parquet files need pyarrow: pip install 'cloob_jax[parquet]'"
-        ) from None
-    return parquet
-
-
-def _scan(
-    field: str, files: Sequence[Path], columns: tuple[str, str] | None
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Row groups `[n, 4]`: file, number in it, first row, records up to its end."""
-    parquet = _library(field)
-
-    def read(file: Path) -> Any:
-        try:
-            return parquet.read_metadata(file)
-        except (OSError, ValueError) as error:
-            first, *_ = str(error).splitlines()
-            raise UserError(
-                f"{field}={file} cannot be read as Parquet ({first}); fetch it anew"
-            ) from None
-
-    # Threads, for disks with latency.
-    with ThreadPoolExecutor(8) as pool:
-        metadata = list(pool.map(read, files))
-    chosen = None
-    groups, without = [], []
-    for number, (file, content) in enumerate(zip(files, metadata, strict=True)):
-        schema = content.schema.to_arrow_schema()
-        try:
-            chosen = _choose(schema, chosen or columns)
-        except ValueError as error:
-            raise UserError(f"{field}={file}: {error}") from None
-        row, nulls = 0, 0
-        for group in range(content.num_row_groups):
-            size, empty = _count(content.row_group(group), chosen[0])
-            groups.append((number, group, row, size - empty))
-            row, nulls = row + size, nulls + empty
-        if nulls:
-            without.append((number, nulls))
-    index = np.array(groups, np.int64).reshape(-1, 4)
-    index[:, -1] = np.cumsum(index[:, -1])
-    return index, {"columns": chosen, "without": without}
-
-
-def _count(group: Any, image: str) -> tuple[int, int]:
-    """The rows of a row group, and how many have a null for the image itself."""
-    for number in range(group.num_columns):
-        column = group.column(number)
-        # The parts of a struct have longer paths: a null there may leave the other.
-        if column.path_in_schema == image:
-            statistics = column.statistics
-            if statistics is not None and statistics.has_null_count:
-                return group.num_rows, statistics.null_count
-    return group.num_rows, 0
-
-
-def _choose(schema: Any, columns: tuple[str, str] | None) -> tuple[str, str]:
-    """The columns of images and captions.
-
-    Raises:
-      ValueError: there are none, or of other types.
-    """
-    found = []
-    for what, number, usual, fits in (
-        ("images", 0, _IMAGE_COLUMNS, _may_be_image),
-        ("captions", 1, _CAPTION_COLUMNS, _may_be_caption),
-    ):
-        wanted = (columns[number],) if columns else usual
-        there = [name for name in wanted if name in schema.names]
-        if not there:
-            similar = patterns.nearest(wanted[0], schema.names)
-            raise ValueError(
-                f"no column {' or '.join(wanted)} with {what}; there are: "
-                f"{', '.join(schema.names[:20])}"
-                f"{f' (the nearest is {similar})' if similar else ''}; name yours by "
-                "config.data.columns=IMAGE,CAPTION"
-            )
-        kind = str(schema.field(there[0]).type)
-        if not fits(kind):
-            raise ValueError(f"the column {there[0]} holds {kind[:60]}, not {what}")
-        found.append(there[0])
-    return found[0], found[1]
-
-
-def _may_be_image(kind: str) -> bool:
-    return "binary" in kind or "string" in kind
-
-
-def _may_be_caption(kind: str) -> bool:
-    return "string" in kind and not kind.startswith("struct")

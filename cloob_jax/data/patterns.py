@@ -1,5 +1,6 @@
 """Files by a pattern: a path, a folder, a glob, or a range in braces as in a shell."""
 
+import concurrent.futures
 import difflib
 import glob
 import itertools
@@ -8,35 +9,38 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloob_jax.data import files
 from cloob_jax.errors import UserError
 
 
 def find(
     pattern: str, field: str, in_folder: Sequence[str], expected: str
-) -> list[Path]:
+) -> list[Path] | list[files.RemoteFile]:
     """The files that `pattern` names, in the natural order of their names.
 
     Args:
       pattern: a file, a folder, a glob (`/data/*.tar`) or braces
-        (`/data/{00000..00331}.tar`).
+        (`/data/{00000..00331}.tar`), on a disk or behind a URL (`gs://bucket/*.tar`).
       field: the config field it came from, for the message.
       in_folder: globs of the kinds of files that a folder stands for; of the first
         kind that is there, all.
       expected: what can be read there, for the message.
 
     Raises:
-      UserError: nothing matches, or some of a range is missing.
+      UserError: nothing matches, some of a range is missing, or a storage cannot be
+        reached.
     """
-    if "://" in pattern:
-        raise UserError(
-            f"{field}={pattern}: only local paths are read; mount the bucket "
-            "(gcsfuse, mountpoint-s3) or copy the shards, and give the path"
-        )
     names = expand_braces(pattern)
-    matches = [sorted(_match(name, in_folder), key=_natural) for name in names]
+    matches: list[list]
+    if files.is_remote(pattern):
+        matches = _find_remote(f"{field}={pattern}", names, in_folder)
+    else:
+        matches = [_match(name, in_folder) for name in names]
+    for found in matches:
+        found.sort(key=_natural)
     if not any(matches):
         raise UserError(
-            f"{field}={pattern}: no such file; looked in {_nearest(names[0])}; point "
+            f"{field}={pattern}: no such file{_nearest(names[0])}; point "
             f"--{field} to {expected}, by a file, a folder, a glob (*) or a range "
             "({00000..00331}); see README, Your data"
         )
@@ -69,10 +73,23 @@ def expand_braces(pattern: str) -> list[str]:
     ]
 
 
-def below_common_folder(files: Sequence[Path]) -> list[str]:
+def _find_remote(
+    field: str, names: Sequence[str], in_folder: Sequence[str]
+) -> list[list[files.RemoteFile]]:
+    try:
+        # Threads, since each is a request.
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            return list(pool.map(lambda name: files.find(name, in_folder), names))
+    except Exception as error:  # each library has errors of its own
+        first, *_ = [*str(error).splitlines(), ""]
+        raise UserError(f"{field}: {type(error).__name__}: {first}") from None
+
+
+def below_common_folder(found: Sequence[Path | files.RemoteFile]) -> list[str]:
     """Short names, with the folder where files of one name lie in several."""
-    folder = os.path.commonpath([file.parent for file in files])
-    return [os.path.relpath(file, folder) for file in files]
+    paths = [str(file) for file in found]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [os.path.relpath(path, folder) for path in paths]
 
 
 def nearest(name: str, others: Sequence[str]) -> str | None:
@@ -94,7 +111,7 @@ def _match(name: str, in_folder: Sequence[str]) -> list[Path]:
     return [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]
 
 
-def _natural(path: Path) -> list:
+def _natural(path: Path | files.RemoteFile) -> list:
     """Orders 2.tar before 10.tar, whatever the zeros."""
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if part.isdigit() else part for part in parts]
@@ -102,13 +119,15 @@ def _natural(path: Path) -> list:
 
 def _nearest(name: str) -> str:
     """Where the first name was looked for, and what lies there."""
+    if files.is_remote(name):
+        return ""
     path = Path(name).expanduser()
     if path.is_dir():
-        return f"{path.resolve()}, which holds none of them"
+        return f"; looked in {path.resolve()}, which holds none of them"
     folder = path.parent.resolve()
     if not folder.is_dir():
-        return f"{folder}, which does not exist"
+        return f"; looked in {folder}, which does not exist"
     similar = nearest(path.name, [entry.name for entry in folder.iterdir()])
-    return f"{folder}, " + (
+    return f"; looked in {folder}, " + (
         f"where the nearest name is {similar}" if similar else "which has none"
     )

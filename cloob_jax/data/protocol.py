@@ -40,3 +40,12 @@ class Source(Protocol):
     def name(self, record: int) -> tuple[str, str]:
         """The shard and the key of one record, for reports."""
         ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source that is told what will be read soon, since it may lie far away."""
+
+    def expect(self, records: range) -> None:
+        """Most of these neighbours will be read soon; returns at once."""
+        ...

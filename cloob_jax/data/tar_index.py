@@ -7,19 +7,21 @@ finds the same, at a fifth of the speed or less.
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.data import index_cache
+from cloob_jax.data import files, index_cache
 from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 # To be raised when the same tars would be indexed otherwise.
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 512
+_NUM_THREADS = 16
 _IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
@@ -31,7 +33,11 @@ class _Member:
     size: int
 
 
-def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]:
+def cached_index(
+    shards: Sequence[files.File],
+    companion: str,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[Path, list[Fault]]:
     """The file of the index of `shards`, made if no earlier run did, and its faults.
 
     It is int64 `[records, 6]`, to be mapped: the shard's number, offset and size of the
@@ -41,17 +47,41 @@ def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]
       UserError: a shard that cannot be read or is compressed, shards without a single
         complete record, or no place to keep an index.
     """
-    identity = [f"tars {_VERSION} {companion}", *map(index_cache.identity_of, shards)]
 
-    def make() -> tuple[np.ndarray, list[dict[str, str]]]:
-        index, faults = _build_index(shards, companion)
-        return index, [dataclasses.asdict(fault) for fault in faults]
+    def make() -> tuple[np.ndarray, list[tuple[int, str, str]]]:
+        index, faults = _build_index(shards, companion, report)
+        numbers = {str(shard): number for number, shard in enumerate(shards)}
+        return index, [(numbers[f.shard], f.key, f.reason) for f in faults]
 
-    file, faults = index_cache.find_or_make(identity, make)
-    return file, [Fault(**fault) for fault in faults]
+    identity = [_kind(companion), *(shard.identity for shard in shards)]
+    beside = _folder(shards[0]), _beside(shards, companion)
+    file, faults = index_cache.find_or_make(identity, make, beside)
+    return file, [Fault(str(shards[number]), *rest) for number, *rest in faults]
 
 
-def key_at(shard: Path, header: int) -> str:
+def keep(index: Path, shards: Sequence[files.File], companion: str, folder: str) -> str:
+    """Puts an index into a folder, where `cached_index` looks as well.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    return index_cache.keep(index, folder, _beside(shards, companion))
+
+
+def _kind(companion: str) -> str:
+    return f"tars {_VERSION} {companion}"
+
+
+def _beside(shards: Sequence[files.File], companion: str) -> list[str]:
+    """What the shards are, wherever their folder lies."""
+    return [_kind(companion), *(f"{shard.name} {shard.version}" for shard in shards)]
+
+
+def _folder(shard: files.File) -> str:
+    return os.path.dirname(str(shard))
+
+
+def key_at(shard: files.File, header: int) -> str:
     """The key of the member whose header begins at byte `header`.
 
     Raises:
@@ -67,42 +97,42 @@ def _split(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
 
 
-def _members(path: Path, start: int = 0) -> Iterator[_Member]:
+def _members(shard: files.File, start: int = 0) -> Iterator[_Member]:
     """Walks the headers of a tar (ustar, GNU and pax) from byte `start`.
 
     Raises:
       ValueError: what is wrong with the archive, and from which byte on.
     """
-    with open(path, "rb", buffering=0) as file:
-        end = os.fstat(file.fileno()).st_size
-        position, first, long_name = start, None, None
-        pax: dict[str, str] = {}
-        while position < end:
-            header = os.pread(file.fileno(), _BLOCK, position)
-            if len(header) == _BLOCK and not header.strip(b"\0"):
-                return
-            if len(header) < _BLOCK:
-                raise ValueError(f"truncated at byte {position}")
-            if not _checksum_holds(header):
-                raise ValueError(f"no tar header at byte {position}")
-            first = position if first is None else first
-            kind = header[156:157]
-            size = int(pax.get("size", _number(header[124:136])))
-            data, position = position + _BLOCK, position + _BLOCK + _round_up(size)
-            if data + size > end:
-                raise ValueError(
-                    f"truncated at byte {end}: a member needs {size} bytes"
-                )
-            if kind == b"L":
-                long_name = _text(os.pread(file.fileno(), size, data))
-            elif kind == b"x":
-                pax = _pax_records(os.pread(file.fileno(), size, data))
-            elif kind not in (b"g", b"K"):
-                if kind in (b"0", b"\0", b"7"):
-                    name = pax.get("path") or long_name or _name(header)
-                    yield _Member(name, first, data, size)
-                first, long_name, pax = None, None, {}
-        raise ValueError("truncated: the end-of-archive marker is missing")
+    # The whole of a far file passes by, the kernel reads what is near.
+    is_near = start > 0 or isinstance(shard, files.LocalFile)
+    read = shard.read if is_near else files.Ahead(shard).read
+    end = shard.size
+    position, first, long_name = start, None, None
+    pax: dict[str, str] = {}
+    while position < end:
+        header = read(position, _BLOCK)
+        if len(header) == _BLOCK and not header.strip(b"\0"):
+            return
+        if len(header) < _BLOCK:
+            raise ValueError(f"truncated at byte {position}")
+        if not _checksum_holds(header):
+            raise ValueError(f"no tar header at byte {position}")
+        first = position if first is None else first
+        kind = header[156:157]
+        size = int(pax.get("size", _number(header[124:136])))
+        data, position = position + _BLOCK, position + _BLOCK + _round_up(size)
+        if data + size > end:
+            raise ValueError(f"truncated at byte {end}: a member needs {size} bytes")
+        if kind == b"L":
+            long_name = _text(read(data, size))
+        elif kind == b"x":
+            pax = _pax_records(read(data, size))
+        elif kind not in (b"g", b"K"):
+            if kind in (b"0", b"\0", b"7"):
+                name = pax.get("path") or long_name or _name(header)
+                yield _Member(name, first, data, size)
+            first, long_name, pax = None, None, {}
+    raise ValueError("truncated: the end-of-archive marker is missing")
 
 
 def _round_up(size: int) -> int:
@@ -147,7 +177,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
     return records
 
 
-def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
+def _scan(shard: files.File, companion: str) -> tuple[np.ndarray, list[Fault]]:
     """One shard's records, and its faults.
 
     The columns `[n, 5]` are those of the index without the shard's number.
@@ -156,24 +186,22 @@ def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
     others: dict[str, _Member] = {}
     faults = []
     try:
-        with open(path, "rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                raise UserError(
-                    f"{path} is compressed, so that records cannot be reached one by "
-                    "one; decompress it (gunzip) and point to the plain .tar"
-                )
-        for member in _members(path):
+        if shard.read(0, 2) == b"\x1f\x8b":
+            raise UserError(
+                f"{shard} is compressed, so that records cannot be reached one by "
+                "one; decompress it (gunzip) and point to the plain .tar"
+            )
+        for member in _members(shard):
             key, extension = _split(member.name)
             if extension in _IMAGE_EXTENSIONS:
                 images.setdefault(key, member)
             elif extension == companion:
                 others.setdefault(key, member)
     except ValueError as error:
-        faults.append(Fault(str(path), "", str(error)))
+        faults.append(Fault(str(shard), "", str(error)))
     except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; the shard must be readable"
-        ) from None
+        reason = error.strerror or str(error)
+        raise UserError(f"{shard}: {reason}; the shard must be readable") from None
     places = [
         (image.offset, image.size, other.offset, other.size, image.header)
         for image, other in (
@@ -182,16 +210,25 @@ def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
     ]
     for key in images.keys() ^ others.keys():
         lacking = companion if key in images else "image"
-        faults.append(Fault(str(path), key, f"no {lacking} member"))
+        faults.append(Fault(str(shard), key, f"no {lacking} member"))
     return np.array(places, np.int64).reshape(-1, 5), sorted(
         faults, key=lambda f: f.key
     )
 
 
-def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[Fault]]:
+def _build_index(
+    shards: Sequence[files.File],
+    companion: str,
+    report: Callable[[int, int], None] | None,
+) -> tuple[np.ndarray, list[Fault]]:
+    scans = []
     # Threads, for disks with latency; the scan itself is 10^5 records a second.
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        scans = list(pool.map(_scan, shards, [companion] * len(shards)))
+    with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+        found = pool.map(_scan, shards, itertools.repeat(companion))
+        for scan in found:
+            scans.append(scan)
+            if report is not None:
+                report(len(scans), len(shards))
     rows = [
         np.insert(places, 0, number, axis=1) for number, (places, _) in enumerate(scans)
     ]
@@ -207,6 +244,6 @@ def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[F
     return index, faults
 
 
-def _describe(shards: list[Path]) -> str:
+def _describe(shards: Sequence[files.File]) -> str:
     more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
     return f"{shards[0]}{more}"

@@ -7,22 +7,23 @@ name up to the first dot of its last part) and differ in their extension.
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.data import patterns, tar_index
+from cloob_jax.data import files, patterns, tar_index
+from cloob_jax.errors import UserError
 
-_MAX_DESCRIPTORS = 512  # half of what a process may usually have open
+_NEAR = 1 << 14  # bytes between image and companion that are read along with them
+_GAP = 1 << 20  # bytes between expected records that are brought along
 
 
 class TarRecords:
     """The records of some shards that have an image and a companion (`txt`, `cls`).
 
-    `records[i]` is `(image bytes, companion bytes)`, read by two `pread` calls; it is
-    safe in threads. Pickling carries paths alone: each process maps the index itself.
+    `records[i]` is `(image bytes, companion bytes)`, mostly by one read; it is safe in
+    threads. Pickling carries paths alone: each process maps the index itself.
 
     Attributes:
       faults: what was left out while indexing, for the report to the user.
@@ -30,26 +31,38 @@ class TarRecords:
         it does not depend on where the shards lie.
     """
 
-    def __init__(self, shards: Sequence[Path], companion: str):
+    def __init__(
+        self,
+        shards: Sequence[Path | files.RemoteFile],
+        companion: str,
+        report: Callable[[int, int], None] | None = None,
+    ):
         """Indexes `shards`, or finds the index of an earlier run.
+
+        Args:
+          shards: in the order of the records.
+          companion: the extension of what goes with an image.
+          report: is told how many of all shards are indexed.
 
         Raises:
           UserError: a shard that cannot be read or is compressed, or shards without a
             single complete record.
         """
-        self._shards = [Path(shard) for shard in shards]
-        self._index_file, faults = tar_index.cached_index(self._shards, companion)
-        self._names = patterns.below_common_folder(self._shards)
+        try:
+            self._shards = [files.as_file(shard) for shard in shards]
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        self._companion = companion
+        self._index_file, faults = tar_index.cached_index(
+            self._shards, companion, report
+        )
+        self._names = patterns.below_common_folder(shards)
         names = dict(zip(map(str, self._shards), self._names, strict=True))
         self.faults = [dataclasses.replace(f, shard=names[f.shard]) for f in faults]
-        self._process_state()
-        description = [(s.name, s.stat().st_size) for s in self._shards]
+        self._index = np.load(self._index_file, mmap_mode="r")
+        description = [(shard.name, shard.size) for shard in self._shards]
         text = json.dumps([description, companion, len(self)])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _process_state(self) -> None:
-        self._index = np.load(self._index_file, mmap_mode="r")
-        self._descriptors: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -57,8 +70,11 @@ class TarRecords:
     def __getitem__(self, record: int) -> tuple[bytes, bytes]:
         shard, *places = (int(value) for value in self._index[record])
         offset, size, other_offset, other_size, _ = places
-        image = self._read(shard, size, offset)
-        return image, self._read(shard, other_size, other_offset)
+        file = self._shards[shard]
+        if 0 <= other_offset - offset - size <= _NEAR:
+            both = file.read(offset, other_offset + other_size - offset)
+            return both[:size], both[other_offset - offset :]
+        return file.read(offset, size), file.read(other_offset, other_size)
 
     def name(self, record: int) -> tuple[str, str]:
         """Which shard a record lies in, and its key there."""
@@ -69,29 +85,39 @@ class TarRecords:
             key = f"at byte {header}"
         return self._names[shard], key
 
-    def _read(self, shard: int, size: int, offset: int) -> bytes:
-        # Descriptors are kept, since opening costs more than reading, above all on
-        # network disks; but never closed while another thread may be reading.
-        descriptor = self._descriptors.get(shard)
-        if descriptor is not None:
-            return os.pread(descriptor, size, offset)
-        descriptor = os.open(self._shards[shard], os.O_RDONLY)
-        try:
-            return os.pread(descriptor, size, offset)
-        finally:
-            full = len(self._descriptors) >= _MAX_DESCRIPTORS
-            if full or self._descriptors.setdefault(shard, descriptor) != descriptor:
-                os.close(descriptor)
+    def expect(self, records: range) -> None:
+        """Brings neighbours nearer, in as few pieces as they lie in."""
+        rows = np.asarray(self._index[records.start : records.stop])
+        for shard in np.unique(rows[:, 0]):
+            for start, end in _pieces(rows[rows[:, 0] == shard, 1:5]):
+                self._shards[shard].expect(start, end)
 
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_descriptors", {}).values():
-            os.close(descriptor)
+    def keep_index(self, folder: str) -> str:
+        """Puts the index into the shards' folder, where other machines find it.
+
+        Returns:
+          Its name there.
+
+        Raises:
+          UserError: it cannot be written there.
+        """
+        return tar_index.keep(self._index_file, self._shards, self._companion, folder)
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()
-        del state["_index"], state["_descriptors"]
+        del state["_index"]
         return state
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._process_state()
+        self._index = np.load(self._index_file, mmap_mode="r")
+
+
+def _pieces(places: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges that hold all members `[n, 4]` of offset, size, offset, size."""
+    members = places.reshape(-1, 2)
+    members = members[np.argsort(members[:, 0])]
+    starts, ends = members[:, 0], np.maximum.accumulate(members.sum(1))
+    first = np.flatnonzero(np.r_[True, starts[1:] > ends[:-1] + _GAP])
+    for start, end in zip(starts[first], ends[np.r_[first[1:], 0] - 1], strict=True):
+        yield int(start), int(end)

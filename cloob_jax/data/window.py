@@ -10,10 +10,13 @@ different chunks.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import grain
 import numpy as np
+
+from cloob_jax.data.protocol import ReadsAhead
 
 
 class WindowShuffle(grain.MapDataset):
@@ -33,11 +36,23 @@ class WindowShuffle(grain.MapDataset):
     def __len__(self) -> int:
         return self._num_records
 
+    @property
+    def size(self) -> int:
+        """Of a window, in records."""
+        return self._chunk_size * self._lanes
+
+    def chunk(self, record: int) -> range:
+        """The chunk that a record is of."""
+        number = (record - self._first) // self._chunk_size
+        start = number * self._chunk_size
+        stop = min(start + self._chunk_size, self._num_records)
+        return range(self._first + start, self._first + stop)
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
         epoch, place = divmod(int(index), self._num_records)
-        window, place = divmod(place, self._chunk_size * self._lanes)
+        window, place = divmod(place, self.size)
         first = window * self._lanes
         num_full = min(self._lanes, self._num_full - first)
         # In the last window the shorter chunk takes its turns until it is empty.
@@ -53,6 +68,32 @@ class WindowShuffle(grain.MapDataset):
             chunk, size = int(chunks[first + lane]), self._chunk_size
         inside = _permutation(size, self._seed, epoch, 1 + chunk)
         return self._first + chunk * self._chunk_size + int(inside[turn])
+
+
+class ReadAhead(grain.MapDataset):
+    """The same record numbers; their source is told of each chunk a window before."""
+
+    def __init__(self, parent: WindowShuffle, source: ReadsAhead):
+        """Of an order, and the source it is of."""
+        super().__init__(parent)
+        self._order, self._source = parent, source
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        record = self._order[index]
+        # In a full window that is the next chunk of the same lane.
+        for soon in (record, self._order[index + self._order.size]):
+            _tell(self._source.expect, self._order.chunk(soon))
+        return record
+
+
+@functools.lru_cache(maxsize=64)  # a few windows
+def _tell(expect: Callable[[range], None], chunk: range) -> None:
+    expect(chunk)
 
 
 @functools.lru_cache(maxsize=1024)

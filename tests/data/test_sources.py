@@ -44,11 +44,6 @@ def test_shards_without_pairs_are_refused(tmp_path):
         sources.build(str(tmp_path))
 
 
-def test_a_bucket_is_refused():
-    with pytest.raises(UserError, match="gs://bucket.*mount the bucket"):
-        sources.build("gs://bucket/{0..3}.tar")
-
-
 def test_a_folder_of_something_else_is_told(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds no \*\.tar, .*picture with a \.txt"):
