@@ -61,8 +61,8 @@ def get_config() -> ConfigDict:
                 # A tokenizer.json of the tokenizers library; None: CLIP's.
                 "tokenizer": placeholder(str),
                 "image_size": placeholder(int),  # pixels; None: the model's own
-                # window: pieces of 1000 neighbouring records, 16 at a time, for disks
-                # that are slow at reading one here and one there.
+                # window: pieces of 500 neighbouring records, 32 at a time, for buckets
+                # and disks that are slow at reading one here and one there.
                 "shuffle": "global",
                 # Of the training crops; pil: exactly as torchvision with PIL, slower.
                 "resize": "fast",

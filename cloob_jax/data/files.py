@@ -5,6 +5,7 @@ import concurrent.futures
 import functools
 import glob
 import io
+import logging
 import os
 import queue
 import threading
@@ -20,7 +21,7 @@ _MAX_DESCRIPTORS = 512  # half of what a process may usually have open
 _AHEAD_STEP = 1 << 17  # bytes; kernels cut a longer wish short
 _PART = 8 << 20  # bytes of one request: latency hardly counts, nor does memory
 _PAUSES = (1, 2, 4, 8)  # seconds before a request is made again
-_NUM_THREADS, _MAX_PIECES = 8, 64  # of a process, that are read ahead
+_NUM_THREADS, _MAX_PIECES = 8, 256  # of a process, that are read ahead
 _VERSIONS = (  # each kind of storage has a word of its own
     *("etag", "ETag", "blob_id", "md5Hash", "crc32c", "generation"),
     *("mtime", "updated", "LastModified", "Last-Modified", "created"),
@@ -342,6 +343,7 @@ def _open(url: str) -> tuple[Any, str]:
     # Only what lies far away needs it.
     import fsspec
 
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its errors are told of here
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:

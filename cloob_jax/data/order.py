@@ -11,7 +11,9 @@ from cloob_jax.data.mixture import Mixture
 from cloob_jax.data.protocol import ReadsAhead, Source
 from cloob_jax.data.window import ReadAhead, WindowShuffle
 
-_CHUNK_SIZE, _LANES = 1000, 16  # of a window: some hundred megabytes to a gigabyte
+# Of a window, some hundred megabytes to a gigabyte. Fewer, larger chunks mix less:
+# benchmarks/mixing.py.
+_CHUNK_SIZE, _LANES = 500, 32
 
 
 def shuffled(source: Source, seed: int, shuffle: str = "global") -> grain.MapDataset:

@@ -91,7 +91,7 @@ class ReadAhead(grain.MapDataset):
         return record
 
 
-@functools.lru_cache(maxsize=64)  # a few windows
+@functools.lru_cache(maxsize=256)  # a few windows
 def _tell(expect: Callable[[range], None], chunk: range) -> None:
     expect(chunk)
 
