@@ -31,6 +31,7 @@ class CsvRecords:
     Attributes:
       fingerprint: of the table's content and the columns; it does not depend on where
         the table lies. The pictures are not looked at.
+      layout: how the table is read, for reports.
     """
 
     def __init__(self, field: str, file: Path, columns: tuple[str, str] | None = None):
@@ -51,6 +52,10 @@ class CsvRecords:
             self._separator, header = _header(file, wanted)
             places = [_place(name, header) for name in wanted]
             self._width = len(header)
+            name = {",": "commas", "\t": "tabs", ";": "semicolons"}[self._separator]
+            self.layout = f"{name}; " + "images from {}, captions from {}".format(
+                *wanted
+            )
             identity = f"csv {_VERSION} {self._separator}"
             self._index_file, content = index_cache.find_or_make(
                 [identity, index_cache.identity_of(file)],

@@ -1,6 +1,7 @@
 """What every source of image-caption pairs offers, whatever form the data is in."""
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 
@@ -39,4 +40,13 @@ class Source(Protocol):
 
     def name(self, record: int) -> tuple[str, str]:
         """The shard and the key of one record, for reports."""
+        ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A source whose records lie in files, one after the other."""
+
+    def shards(self) -> list[tuple[Path, int]]:
+        """Its files, and how many of the records each has."""
         ...

@@ -6,6 +6,7 @@ finds the same, at a fifth of the speed or less.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from cloob_jax.errors import UserError
 # To be raised when the same tars would be indexed otherwise.
 _VERSION = 1
 _BLOCK = 512
-_IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,14 @@ def key_at(shard: Path, header: int) -> str:
       ValueError: there is none; the tar changed since it was indexed.
     """
     return _split(next(_members(shard, start=header)).name)[0]
+
+
+def entries(shard: Path) -> Iterator[tuple[str, str]]:
+    """The key and the extension of each member, up to where the shard is damaged."""
+    with contextlib.suppress(ValueError):
+        for member in _members(shard):
+            key, extension = _split(member.name)
+            yield key, extension
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -164,7 +173,7 @@ def _scan(path: Path, companion: str) -> tuple[np.ndarray, list[Fault]]:
                 )
         for member in _members(path):
             key, extension = _split(member.name)
-            if extension in _IMAGE_EXTENSIONS:
+            if extension in IMAGE_EXTENSIONS:
                 images.setdefault(key, member)
             elif extension == companion:
                 others.setdefault(key, member)
@@ -198,7 +207,7 @@ def _build_index(shards: list[Path], companion: str) -> tuple[np.ndarray, list[F
     faults = [fault for _, found in scans for fault in found]
     index = np.concatenate(rows)
     if not len(index):
-        extensions = ", ".join(_IMAGE_EXTENSIONS)
+        extensions = ", ".join(IMAGE_EXTENSIONS)
         detail = f"; {faults[0].shard}: {faults[0].reason}" if faults else ""
         raise UserError(
             f"{_describe(shards)}: no record with an image ({extensions}) and a "

@@ -4,6 +4,7 @@ A WebDataset shard is a plain tar in which the members of one record share a key
 name up to the first dot of its last part) and differ in their extension.
 """
 
+import bisect
 import dataclasses
 import hashlib
 import json
@@ -59,6 +60,12 @@ class TarRecords:
         offset, size, other_offset, other_size, _ = places
         image = self._read(shard, size, offset)
         return image, self._read(shard, other_size, other_offset)
+
+    def shards(self) -> list[tuple[Path, int]]:
+        """The tars, and how many records each has."""
+        numbers = self._index[:, 0]
+        ends = [bisect.bisect(numbers, number) for number in range(len(self._shards))]
+        return list(zip(self._shards, np.diff(ends, prepend=0).tolist(), strict=True))
 
     def name(self, record: int) -> tuple[str, str]:
         """Which shard a record lies in, and its key there."""

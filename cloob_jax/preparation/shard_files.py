@@ -1,0 +1,198 @@
+"""What the files of a data set and their names say, before any record is read."""
+
+import collections
+import re
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloob_jax.data import patterns, tar_index
+from cloob_jax.data.mixture import Mixture
+from cloob_jax.data.protocol import Fault, Sharded, Source
+from cloob_jax.preparation.findings import LIMITS, Fact, Finding, of
+
+_EXAMPLES = 3
+# What a reason says -> what it is, and what to do about it.
+_FAULTS = (
+    (
+        r"truncated|no tar header|broken pax",
+        ("damaged tars", "fetch them anew; what lies before the damage is used"),
+    ),
+    (
+        r"^no txt member|no .txt beside",
+        ("images without a caption", "they are left out; give each a .txt of its name"),
+    ),
+    (
+        r"^no image member",
+        ("captions without an image", "they are left out; add the image, or go on"),
+    ),
+    (r"the file is missing", ("missing files", "fetch them")),
+    (
+        r"rows without an image",
+        ("rows without an image", "they are left out, as downloads that failed"),
+    ),
+    (
+        r"cannot be listed",
+        ("closed folders", "allow to read them: chmod -R u+rX FOLDER"),
+    ),
+)
+
+
+def left_out(faults: list[Fault]) -> Iterator[Finding]:
+    """What the index could not use, by what it is."""
+    kinds: dict[tuple[str, str], list[Fault]] = collections.defaultdict(list)
+    for fault in faults:
+        kinds[_kind(fault.reason)].append(fault)
+    for (name, fix), those in kinds.items():
+        rows = [re.match(r"(\d+) rows", fault.reason) for fault in those]
+        count = sum(int(row[1]) if row else 1 for row in rows)
+        files = len({fault.shard for fault in those})
+        text = f"{count:,} in {files:,} file{'s' * (files > 1)}"
+        examples = [
+            f"{fault.shard} {fault.key}: {fault.reason}".replace(" :", ":")
+            for fault in those[:_EXAMPLES]
+        ]
+        yield Finding(name, count, text, fix, examples)
+
+
+def _kind(reason: str) -> tuple[str, str]:
+    for pattern, kind in _FAULTS:
+        if re.search(pattern, reason):
+            return kind
+    return "left out", "see the reason"
+
+
+def spread(source: Source) -> Iterator[Fact | Finding]:
+    """How the records are spread over files, and which files are not whole."""
+    leaves = _leaves(source)
+    for layout in dict.fromkeys(getattr(leaf, "layout", "") for leaf in leaves):
+        if layout:
+            yield Fact("table", layout, {"layout": layout})
+    shards = [
+        pair for leaf in leaves if isinstance(leaf, Sharded) for pair in leaf.shards()
+    ]
+    if not shards:
+        return
+    files, counts = [file for file, _ in shards], [count for _, count in shards]
+    median = statistics.median(counts)
+    names = patterns.below_common_folder(files)
+    between = f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
+    spread = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else ""
+    yield Fact(
+        "files",
+        f"{len(files):,}{between}; {spread or f'{median:,.0f}'} records each"
+        + (f", {median:,.0f} at the median" if spread else ""),
+        {"files": len(files), "least": min(counts), "most": max(counts)},
+    )
+    few = [
+        f"{name}: {count} records"
+        for name, count in zip(names[:-1], counts[:-1], strict=True)
+        if count < LIMITS["nearly_empty"] * median
+    ]
+    if few:
+        yield Finding(
+            "nearly empty files",
+            len(few),
+            f"{of(len(few), len(files))}, where the median has {median:,.0f} records",
+            "fetch them anew, or leave them out",
+            few[:_EXAMPLES],
+        )
+    yield from _img2dataset(files, names)
+
+
+def _img2dataset(files: list[Path], names: list[str]) -> Iterator[Finding]:
+    """Tars that img2dataset has not completed, or that are missing among them."""
+    unfinished = [
+        name
+        for file, name in zip(files, names, strict=True)
+        if not _stats(file).is_file()
+    ]
+    if unfinished and len(unfinished) < len(files):
+        yield Finding(
+            "unfinished tars",
+            len(unfinished),
+            f"{of(len(unfinished), len(files))} lack the _stats.json of a finished one",
+            "run img2dataset again with the same options: it goes on there",
+            unfinished[:_EXAMPLES],
+        )
+    missing = list(_gaps(files))
+    if missing:
+        yield Finding(
+            "missing numbers",
+            len(missing),
+            f"{len(missing):,} among {len(files):,} files that are numbered",
+            "fetch them, unless they were left out on purpose",
+            [str(file) for file in missing[:_EXAMPLES]],
+        )
+
+
+def _stats(file: Path) -> Path:
+    return file.with_name(f"{file.stem}_stats.json")
+
+
+def _gaps(files: list[Path]) -> Iterator[Path]:
+    """Numbers that are missing in folders of 00000.tar, 00001.tar and so on."""
+    numbered = collections.defaultdict(set)
+    for file in files:
+        if re.fullmatch(r"\d+", file.stem):
+            numbered[file.parent, len(file.stem), file.suffix].add(int(file.stem))
+    for (folder, digits, suffix), numbers in numbered.items():
+        missing = set(range(max(numbers))) - numbers - set(range(min(numbers)))
+        # More than there are: the numbers mean something else, such as years.
+        if len(missing) < len(numbers):
+            yield from (
+                folder / f"{number:0{digits}d}{suffix}" for number in sorted(missing)
+            )
+
+
+def keys(source: Source, at_most: int) -> Iterator[Fact | Finding]:
+    """Keys that come up more than once in a tar: the index takes the first of each.
+
+    Args:
+      source: of the records.
+      at_most: tars whose headers are read, evenly spread.
+    """
+    shards = [shard for leaf in _leaves(source) for shard in _tars(leaf)]
+    chosen = shards[:: -(-len(shards) // at_most)] if shards else []
+    twice: list[str] = []
+    several: list[str] = []
+    seen: set[int] = set()
+    elsewhere = 0
+    for shard in chosen:
+        found = collections.Counter(tar_index.entries(shard))
+        here = {key for key, _ in found}
+        again = {key for (key, _), count in found.items() if count > 1}
+        images = collections.Counter(
+            key for key, extension in found if extension in tar_index.IMAGE_EXTENSIONS
+        )
+        twice += (f"{shard.name} {key}" for key in sorted(again))
+        several += (f"{shard.name} {key}" for key in sorted(images) if images[key] > 1)
+        hashes = {hash(key) for key in here}
+        elsewhere += len(seen & hashes)
+        seen |= hashes
+    if not chosen:
+        return
+    yield Fact(
+        "keys",
+        f"{len(seen):,} in the {len(chosen):,} tars looked at; "
+        f"{elsewhere:,} come up in several",
+        {"tars": len(chosen), "keys": len(seen), "in_several": elsewhere},
+    )
+    for name, those, fix in (
+        ("repeated keys", twice, "give each pair of a tar a key of its own"),
+        ("several images under one key", several, "leave one image under each key"),
+    ):
+        if those:
+            text = f"{len(those):,} in {len(chosen):,} tars: the first of each is used"
+            yield Finding(name, len(those), text, fix, those[:_EXAMPLES])
+
+
+def _tars(source: Source) -> list[Path]:
+    shards = source.shards() if isinstance(source, Sharded) else []
+    return [file for file, _ in shards if file.suffix == ".tar"]
+
+
+def _leaves(source: Source) -> list[Source]:
+    if not isinstance(source, Mixture):
+        return [source]
+    return [leaf for part in source.parts for leaf in _leaves(part)]
