@@ -5,7 +5,6 @@ import contextlib
 import functools
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 from cloob_jax.data import sources
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
-from cloob_jax.preparation import findings, page, rates, sample, shard_files
-from cloob_jax.preparation.findings import Found
+from cloob_jax.preparation import findings, page, sample, shard_files
+from cloob_jax.preparation.findings import Fact, Found
 from cloob_jax.tokenizer import Tokenizer
 from cloob_jax.writers import Progress, write_json
 
@@ -47,7 +46,7 @@ def run(given: argparse.Namespace) -> None:
     _refuse_mistakes(given)
     source = sources.build(given.source, given.columns)
     with contextlib.closing(Progress()) as progress:
-        found = list(_look(source, given, progress))
+        found = [*_contents(source, given, progress), *_rates(source, given)]
         progress.close()
         title = f"{given.source}: {len(source):,} records"
         print(page.render(title, found), flush=True)
@@ -87,34 +86,26 @@ def _refuse_mistakes(given: argparse.Namespace) -> None:
             )
 
 
-def _look(source: Source, given: argparse.Namespace, progress: Progress) -> Found:
-    """All there is to say, but for what the pipeline feeds."""
-    total, cores = len(source), rates.num_cores()
+def _contents(source: Source, given: argparse.Namespace, progress: Progress) -> Found:
+    total = len(source)
     wanted = total if given.records == "all" else int(given.records)
     num_tars = total if wanted >= total else _TARS
     yield from shard_files.spread(source)
     yield from shard_files.left_out(source.faults)
-    yield from shard_files.keys(source, num_tars)
+    count_tars = functools.partial(progress.count, "tars")
+    yield from shard_files.keys(source, num_tars, count_tars)
     found = sample.examine(
         source,
         sample.choose(total, wanted),
         image_size=given.image_size,
-        num_threads=cores,
+        num_threads=os.cpu_count() or 1,
         report=functools.partial(progress.count, "records"),
     )
     where, text_of = _readers(source)
-    convert = (
-        f"python -m cloob_jax.prepare arrayrecord {shlex.quote(given.source)} DEST"
-    )
-    yield from findings.bad_records(found, len(source.faults), where, convert)
+    yield from findings.bad_records(found, len(source.faults), where)
     yield from findings.captions(found, given.context_length, where, text_of)
-    yield from findings.images(found, given.image_size, convert)
+    yield from findings.images(found, given.image_size)
     yield from findings.repeats(found, where)
-    progress.show("measuring rates", 0)
-    measured = rates.measure(
-        source, given.image_size, given.context_length, given.seconds
-    )
-    yield from rates.facts(measured, given.images_per_second, given.image_size, cores)
 
 
 def _readers(source: Source) -> tuple[findings.Where, findings.Where]:
@@ -133,23 +124,34 @@ def _readers(source: Source) -> tuple[findings.Where, findings.Where]:
     return where, text_of
 
 
+def _rates(source: Source, given: argparse.Namespace) -> Found:
+    # JAX and Grain take seconds to load, for which no other command has to wait.
+    from cloob_jax.data.pipeline import LoadPair
+    from cloob_jax.preparation import rates
+
+    load = LoadPair(source, Tokenizer(given.context_length), given.image_size)
+    try:
+        measured = rates.measure(load, given.seconds)
+    except Exception as error:  # what stops a run, and is a finding already
+        yield Fact("decoding", f"not measured: {error}", {"error": str(error)})
+        return
+    cores, target = rates.num_cores(), given.images_per_second
+    yield from rates.facts(measured, target, given.image_size, cores)
+
+
 def _throughput(
     source: Source, given: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
-    # JAX and Grain take seconds to load, which nothing else here needs.
     from cloob_jax.data.pipeline import LoadPair
-    from cloob_jax.preparation import throughput
+    from cloob_jax.preparation import rates, throughput
 
+    load = LoadPair(source, Tokenizer(given.context_length), given.image_size)
+    cores = rates.num_cores()
     try:
-        turns = throughput.measure(
-            LoadPair(source, Tokenizer(given.context_length), given.image_size),
-            num_cores=rates.num_cores(),
-            seconds=given.seconds,
-            progress=progress,
-        )
+        turns = throughput.measure(load, cores, given.seconds, progress)
     except UserError as error:
-        print(f"\nthe training pipeline stops: {error}")
-        return {"stopped": str(error)}
+        print(f"\nthe pipeline stops: {error}")
+        return {"error": str(error)}
     progress.close()
     print("\n" + throughput.render(turns))
     return throughput.report(turns)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ LIMITS = {
     # Of the median shard: less is no shard, unless it is the last.
     "nearly_empty": 0.05,
 }
+_CONVERT = "prepare arrayrecord SOURCE DEST"
 _KIND_FIXES = {
     "missing image": "paths are relative to the table's folder: move it, or fetch them",
     "unreadable record": "a run stops there: look at the disk or the mount",
@@ -74,39 +75,46 @@ Found = Iterator[Fact | Finding]
 Where = Callable[[int], str]  # from a record to its shard and key
 
 
-def bad_records(sample: Sample, num_faults: int, where: Where, leave_out: str) -> Found:
+def bad_records(sample: Sample, num_faults: int, where: Where) -> Found:
     """Records that training would replace, by kind, and what share it has to allow.
 
     Args:
       sample: of the records.
       num_faults: what the index left out.
       where: names records.
-      leave_out: the command that leaves them out.
     """
     is_bad = sample.rows["kind"] > 0
     _, high = _interval(sample, is_bad)
-    # The share among the first records, where it varies most, has to be allowed too.
-    high += 3 * math.sqrt(high / LIMITS["bad_among"]) if is_bad.any() else 0
+    if is_bad.any():
+        # A run looks at the share among the first records too, where it varies most.
+        high += 3 * math.sqrt(high / LIMITS["bad_among"])
     needed = max(high, num_faults / (sample.total + num_faults))
-    is_enough = needed <= LIMITS["max_bad_fraction"]
-    allowed = f"config.data.max_bad_fraction={_rounded_up(needed):g}"
+    usual = LIMITS["max_bad_fraction"]
+    allowed = f"config.data.max_bad_fraction={_rounded_up(max(needed, usual)):g}"
     count = int(is_bad.sum())
+    left_out = f", {num_faults:,} left out" if num_faults else ""
     yield Fact(
         "bad records",
-        f"{of(count, len(sample.rows))}; "
-        + ("config.data.max_bad_fraction=0.01 will do" if is_enough else allowed),
-        {"count": count, "max_bad_fraction": needed},
+        f"{of(count, len(is_bad))}{left_out}; a run needs {allowed}"
+        + (", as it is" if needed <= usual else ""),
+        {"count": count, "left_out": num_faults, "max_bad_fraction": needed},
     )
+    goes_on = "a run replaces them" if needed <= usual else allowed
+    if 2 * count > len(is_bad):
+        goes_on = "is SOURCE the right one?"
     for code, kind in enumerate(sample.kinds[1:], start=1):
         has_it = sample.rows["kind"] == code
         low, high = _interval(sample, has_it)
         text = f"{of(int(has_it.sum()), len(has_it))} records"
         if not sample.is_whole:
-            text += f", 95 %: {percent(low)} to {percent(high)}"
-        goes_on = "a run replaces them" if is_enough else allowed
-        fix = _KIND_FIXES.get(kind, f"{goes_on}; {leave_out} leaves them out")
-        examples = [f"{where(r)}: {reason}" for r, reason in sample.bad[kind]]
-        yield Finding(kind, int(has_it.sum()), text, fix, examples)
+            text += f"; of all {percent(low)} to {percent(high)} (95 %)"
+        yield Finding(
+            kind,
+            int(has_it.sum()),
+            text,
+            _KIND_FIXES.get(kind, f"{goes_on}; {_CONVERT} leaves them out"),
+            [f"{where(r)}: {why}" if why else where(r) for r, why in sample.bad[kind]],
+        )
 
 
 def captions(
@@ -125,7 +133,7 @@ def captions(
         return
     tokens, number = rows["num_tokens"], rows["num_captions"]
     median, most = np.quantile(tokens, [0.5, 0.95]).round().astype(int).tolist()
-    cut = tokens > context_length
+    cut, tagged = tokens > context_length, rows["has_html"]
     several = f"{number.min()} to {number.max()}" if np.ptp(number) else f"{number[0]}"
     yield Fact(
         "captions",
@@ -134,64 +142,58 @@ def captions(
         {"tokens": {"median": median, "95%": most}, "truncated": float(cut.mean())},
     )
     if cut.mean() > LIMITS["truncated"]:
-        yield Finding(
+        yield _finding(
             "truncated captions",
-            int(cut.sum()),
-            f"{of(int(cut.sum()), len(rows))} lose what follows {context_length} tokens",
+            cut,
+            f"lose what is past {context_length} tokens",
             f"config.model.context_length={most}, or shorter captions",
             [where(int(record)) for record in rows["record"][cut][:2]],
         )
-    tagged = rows["has_html"]
     if tagged.mean() > LIMITS["html"]:
-        yield Finding(
+        yield _finding(
             "HTML in captions",
-            int(tagged.sum()),
-            f"{of(int(tagged.sum()), len(rows))} hold tags such as <br>",
-            "strip them before the data set is made",
-            [_quoted(r, where, text_of) for r in rows["record"][tagged][:2]],
-        )
-    values, first, counts = np.unique(
-        rows["caption"], return_index=True, return_counts=True
-    )
-    least = max(LIMITS["least_repeats"], LIMITS["common_caption"] * len(rows))
-    common = [place for place in np.argsort(-counts, kind="stable")]
-    common = [place for place in common if counts[place] >= least]
-    if common:
-        total = int(counts[common].sum())
-        yield Finding(
-            "repeated captions",
-            total,
-            f"{of(total, len(rows))} have one of {len(common)} texts; in a batch their "
-            "pairs are negatives of each other",
-            "leave these out of the list that is downloaded",
+            tagged,
+            "hold tags such as <br>",
+            "take them out before the data set is made",
             [
-                f'{percent(counts[place] / len(rows))}: "'
-                f'{text_of(int(rows["record"][first[place]]))}"'
-                for place in common[:3]
+                f'{where(record)}: "{text_of(record)}"'
+                for record in rows["record"][tagged][:2].tolist()
             ],
         )
+    yield from _common_captions(rows, text_of)
 
 
-def images(sample: Sample, image_size: int, convert: str) -> Found:
-    """Their sizes and formats.
+def _common_captions(rows: np.ndarray, text_of: Where) -> Iterator[Finding]:
+    _, first, group, counts = np.unique(rows["caption"], True, True, True)
+    limit = LIMITS["common_caption"]
+    least = max(LIMITS["least_repeats"], limit * len(rows))
+    common = [n for n in np.argsort(-counts, kind="stable") if counts[n] >= least]
+    if common:
+        texts = [text_of(int(rows["record"][first[n]])) for n in common[:3]]
+        shares = [percent(counts[n] / len(rows)) for n in common[:3]]
+        yield _finding(
+            "repeated captions",
+            np.isin(group, common),
+            f"have a text that {percent(limit)} or more share",
+            "leave these pairs out of the list that is downloaded",
+            [f'{share} "{text}"' for share, text in zip(shares, texts, strict=True)],
+        )
 
-    Args:
-      sample: of the records.
-      image_size: of the training crop, in pixels.
-      convert: the command that can resize them.
-    """
+
+def images(sample: Sample, image_size: int) -> Found:
+    """Their sizes and formats; `image_size` is that of the training crop, in pixels."""
     rows = sample.good
     if not len(rows):
         return
     short = np.minimum(rows["width"], rows["height"])
     low, median, high = np.quantile(short, [0.05, 0.5, 0.95]).round().astype(int)
-    size = np.median(rows["num_bytes"])
+    size = float(np.median(rows["num_bytes"]))
     yield Fact(
         "images",
         f"short side {median} px at the median, {low} to {high} in 90 %; "
         f"{size / 1000:,.1f} kB at the median",
         {"short_side": {"5%": int(low), "median": int(median), "95%": int(high)}}
-        | {"median_bytes": float(size)},
+        | {"median_bytes": size},
     )
     numbers = {
         name: int((rows["traits"] >> bit & 1).sum()) for bit, name in enumerate(TRAITS)
@@ -203,20 +205,19 @@ def images(sample: Sample, image_size: int, convert: str) -> Found:
     yield Fact("formats", ", ".join(formats), numbers)
     small, large = short < image_size, short >= 2 * image_size
     if small.mean() > LIMITS["small"]:
-        yield Finding(
+        fits = np.quantile(short, LIMITS["small"], method="lower")
+        yield _finding(
             "small images",
-            int(small.sum()),
-            f"{of(int(small.sum()), len(rows))} are enlarged to train at {image_size}",
-            f"config.data.image_size={np.quantile(short, 0.1, method='lower')}, "
-            "or larger images",
+            small,
+            f"are enlarged to train at {image_size} px",
+            f"config.data.image_size={fits}, or larger images",
         )
     if large.mean() > LIMITS["large"]:
-        yield Finding(
+        yield _finding(
             "large images",
-            int(large.sum()),
-            f"{of(int(large.sum()), len(rows))} have twice {image_size} pixels or more, "
-            "which costs time at each epoch",
-            f"{convert} --resize={round(image_size * 8 / 7)}",
+            large,
+            f"have twice {image_size} px or more, which costs time at each epoch",
+            f"{_CONVERT} --resize={round(image_size * 8 / 7)}",
         )
 
 
@@ -234,21 +235,20 @@ def repeats(sample: Sample, where: Where) -> Found:
     count, same = int(repeated.sum()), int((pair_counts[pair_group] > 1).sum())
     copies = _copies(sample, group)
     numbers = {"count": count, "with_caption": same, "copies": copies}
-    text = f"{of(count, len(rows))} images occur more than once"
+    text = f"{of(count, len(rows))} are there more than once"
     if not sample.is_whole:
         text += f"; about {copies:.2g} copies of each in the whole"
     yield Fact("repeats", text, numbers)
-    if count < LIMITS["least_repeats"]:
-        return
-    if max(repeated.mean(), copies) > LIMITS["repeated_image"]:
+    is_chance = count < LIMITS["least_repeats"]
+    if max(repeated.mean(), copies) > LIMITS["repeated_image"] and not is_chance:
         often = np.argsort(-counts, kind="stable")[:3]
-        records = [rows["record"][group == g].tolist() for g in often if counts[g] > 1]
+        records = [rows["record"][group == n].tolist() for n in often if counts[n] > 1]
         yield Finding(
             "repeated images",
             count,
-            f"{text}; {same} of them with the same caption",
+            f"{text}; {same:,} with the same caption",
             "leave the copies out of the list that is downloaded",
-            [f"{len(r)} times: {where(r[0])}, {where(r[1])}" for r in records],
+            [f"{len(r):,} times: {where(r[0])}, {where(r[1])}" for r in records],
         )
 
 
@@ -282,8 +282,11 @@ def _interval(sample: Sample, has_it: np.ndarray) -> tuple[float, float]:
     return low, max(high, 3 / len(has_it))
 
 
-def _quoted(record: Any, where: Where, text_of: Where) -> str:
-    return f'{where(int(record))}: "{text_of(int(record))}"'
+def _finding(
+    name: str, has_it: np.ndarray, text: str, fix: str, examples: Sequence[str] = ()
+) -> Finding:
+    count = int(has_it.sum())
+    return Finding(name, count, f"{of(count, len(has_it))} {text}", fix, list(examples))
 
 
 def _rounded_up(share: float) -> float:

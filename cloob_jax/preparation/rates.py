@@ -5,28 +5,29 @@ import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
-from cloob_jax.data import random_crop
+from cloob_jax.data import pipeline
 from cloob_jax.data.augment import BadRecord
 from cloob_jax.data.protocol import Source
+from cloob_jax.errors import UserError
 from cloob_jax.preparation.findings import Fact
-from cloob_jax.preparation.sample import drawn_caption
-from cloob_jax.tokenizer import Tokenizer
 
 _READERS = 8  # threads, of which most wait for the disk
-_SPARE = 1.3  # what is left for uneven images, batches and the trainer
+_BATCH_SIZE = 64
+_SPARE = 1.3  # times the cores, for what varies
 _FEW_CORES = 3  # up to which threads of the trainer are as fast as processes
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What was measured, records in the random order of training.
+    """What was measured, records in random order as in training.
 
     Attributes:
       reading: threads -> records a second and bytes a second, as they are cached.
-      per_core: records read, cropped and tokenised in a second of one core.
+      per_core: images a second that the training pipeline makes of one core's time.
     """
 
     reading: dict[int, tuple[float, float]]
@@ -41,27 +42,15 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def measure(
-    source: Source, image_size: int, context_length: int, seconds: float
-) -> Rates:
-    """Reads and decodes for three times so many seconds."""
-    reading = {number: _reading(source, number, seconds) for number in (1, _READERS)}
-    tokenizer = Tokenizer(context_length)
-    rng = np.random.default_rng(0)
-    # The time of this thread alone: neither waiting nor other programs count.
-    done, start = 0, time.thread_time()
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline or not done:
-        try:
-            encoded, text = source[int(rng.integers(len(source)))]
-            tokenizer(drawn_caption(text, rng)[0])
-            random_crop.fast(encoded, image_size, rng)
-        except (BadRecord, OSError):
-            if time.perf_counter() > deadline:
-                break
-        else:
-            done += 1
-    return Rates(reading, done / max(time.thread_time() - start, 1e-9))
+def measure(load: pipeline.LoadPair, seconds: float) -> Rates:
+    """Takes three times so many seconds; `load` makes an example of a record.
+
+    Raises:
+      UserError: so many records are bad that a run would stop.
+    """
+    threads = (1, _READERS)
+    reading = {number: _reading(load.source, number, seconds) for number in threads}
+    return Rates(reading, _per_core(load, seconds))
 
 
 def _reading(source: Source, threads: int, seconds: float) -> tuple[float, float]:
@@ -85,34 +74,47 @@ def _reading(source: Source, threads: int, seconds: float) -> tuple[float, float
     return records / elapsed, size / elapsed
 
 
+def _per_core(load: pipeline.LoadPair, seconds: float) -> float:
+    batches = pipeline.train_batches(
+        load, batch_size=_BATCH_SIZE, examples_seen=0, seed=0, num_threads=1
+    )
+    try:
+        next(batches)
+        # Of this process: neither waiting for the disk nor other programs count.
+        busy, start, count = time.process_time(), time.perf_counter(), 0
+        while not count or time.perf_counter() - start < seconds:
+            next(batches)
+            count += _BATCH_SIZE
+        return count / (time.process_time() - busy)
+    except OSError as error:
+        raise UserError(f"a record cannot be read: {error}") from None
+    finally:
+        batches.close()
+
+
 def facts(rates: Rates, target: int, image_size: int, available: int) -> list[Fact]:
     """The rates, the cores for `target` images a second, and what to set here."""
-    if not rates.per_core:
-        return []
     needed = math.ceil(_SPARE * target / rates.per_core)
     read = max(records for records, _ in rates.reading.values())
     decoded = rates.per_core * available
     limit = "reading" if read < decoded else "decoding"
     workers, threads = settings(needed, available)
     reading = ", ".join(
-        f"{records:,.0f} records/s ({size / 1e6:,.0f} MB/s) in {_threads(number)}"
+        f"{records:,.0f} records/s ({size / 1e6:,.0f} MB/s) in {number} "
+        f"thread{'s' * (number > 1)}"
         for number, (records, size) in rates.reading.items()
     )
     return [
-        Fact(
-            "reading",
-            f"{reading}, as cached now",
-            {_threads(n): list(each) for n, each in rates.reading.items()},
-        ),
+        Fact("reading", reading, {"threads": _plain(rates.reading)}),
         Fact(
             "decoding",
-            f"{rates.per_core:,.0f} images/s a core, cropped to {image_size}",
+            f"{rates.per_core:,.0f} images/s a core, cropped to {image_size} px",
             {"images_per_second_and_core": rates.per_core},
         ),
         Fact(
             "cores",
-            f"{needed} for {target:,} images/s; here are {available}, about "
-            f"{min(read, decoded):,.0f} images/s, limited by {limit}",
+            f"{needed} for {target:,} images/s, 30 % to spare; "
+            f"the {available} here feed about {min(read, decoded):,.0f} (limit: {limit})",
             {"needed": needed, "available": available, "limit": limit},
         ),
         Fact(
@@ -130,5 +132,8 @@ def settings(needed: int, available: int) -> tuple[int, int]:
     return min(needed, available - 2), 1
 
 
-def _threads(number: int) -> str:
-    return f"{number} thread{'s' * (number > 1)}"
+def _plain(reading: dict[int, tuple[float, float]]) -> dict[str, Any]:
+    return {
+        str(number): {"records_per_second": records, "bytes_per_second": size}
+        for number, (records, size) in reading.items()
+    }

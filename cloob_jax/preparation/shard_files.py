@@ -3,7 +3,7 @@
 import collections
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cloob_jax.data import patterns, tar_index
@@ -26,10 +26,10 @@ _FAULTS = (
         r"^no image member",
         ("captions without an image", "they are left out; add the image, or go on"),
     ),
-    (r"the file is missing", ("missing files", "fetch them")),
+    (r"the file is missing", ("missing files", "fetch or write them anew")),
     (
         r"rows without an image",
-        ("rows without an image", "they are left out, as downloads that failed"),
+        ("rows without an image", "nothing: they are left out, as failed downloads"),
     ),
     (
         r"cannot be listed",
@@ -46,8 +46,9 @@ def left_out(faults: list[Fault]) -> Iterator[Finding]:
     for (name, fix), those in kinds.items():
         rows = [re.match(r"(\d+) rows", fault.reason) for fault in those]
         count = sum(int(row[1]) if row else 1 for row in rows)
-        files = len({fault.shard for fault in those})
-        text = f"{count:,} in {files:,} file{'s' * (files > 1)}"
+        shards = {fault.shard for fault in those}
+        places = f"{len(shards):,} files" if len(shards) > 1 else those[0].shard
+        text = f"{count:,} in {places}"
         examples = [
             f"{fault.shard} {fault.key}: {fault.reason}".replace(" :", ":")
             for fault in those[:_EXAMPLES]
@@ -65,9 +66,9 @@ def _kind(reason: str) -> tuple[str, str]:
 def spread(source: Source) -> Iterator[Fact | Finding]:
     """How the records are spread over files, and which files are not whole."""
     leaves = _leaves(source)
-    for layout in dict.fromkeys(getattr(leaf, "layout", "") for leaf in leaves):
-        if layout:
-            yield Fact("table", layout, {"layout": layout})
+    layouts = {leaf.layout: None for leaf in leaves if hasattr(leaf, "layout")}
+    if layouts:
+        yield Fact("columns", "; ".join(layouts), {"layouts": list(layouts)})
     shards = [
         pair for leaf in leaves if isinstance(leaf, Sharded) for pair in leaf.shards()
     ]
@@ -145,12 +146,15 @@ def _gaps(files: list[Path]) -> Iterator[Path]:
             )
 
 
-def keys(source: Source, at_most: int) -> Iterator[Fact | Finding]:
+def keys(
+    source: Source, at_most: int, report: Callable[[int, int], None]
+) -> Iterator[Fact | Finding]:
     """Keys that come up more than once in a tar: the index takes the first of each.
 
     Args:
       source: of the records.
       at_most: tars whose headers are read, evenly spread.
+      report: is called with the number of tars done, and of all.
     """
     shards = [shard for leaf in _leaves(source) for shard in _tars(leaf)]
     chosen = shards[:: -(-len(shards) // at_most)] if shards else []
@@ -158,7 +162,7 @@ def keys(source: Source, at_most: int) -> Iterator[Fact | Finding]:
     several: list[str] = []
     seen: set[int] = set()
     elsewhere = 0
-    for shard in chosen:
+    for number, shard in enumerate(chosen, start=1):
         found = collections.Counter(tar_index.entries(shard))
         here = {key for key, _ in found}
         again = {key for (key, _), count in found.items() if count > 1}
@@ -170,12 +174,13 @@ def keys(source: Source, at_most: int) -> Iterator[Fact | Finding]:
         hashes = {hash(key) for key in here}
         elsewhere += len(seen & hashes)
         seen |= hashes
+        report(number, len(chosen))
     if not chosen:
         return
     yield Fact(
         "keys",
         f"{len(seen):,} in the {len(chosen):,} tars looked at; "
-        f"{elsewhere:,} come up in several",
+        f"{elsewhere:,} are in several",
         {"tars": len(chosen), "keys": len(seen), "in_several": elsewhere},
     )
     for name, those, fix in (

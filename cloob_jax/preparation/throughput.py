@@ -35,7 +35,7 @@ def settings(num_cores: int) -> list[tuple[int, int]]:
 
 
 def measure(
-    load: pipeline.LoadPair, *, num_cores: int, seconds: float, progress: Progress
+    load: pipeline.LoadPair, num_cores: int, seconds: float, progress: Progress
 ) -> list[Turn]:
     """Runs the pipeline of training, without a device, in each setting.
 
