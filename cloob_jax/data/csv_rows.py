@@ -14,7 +14,7 @@ from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 _VERSION = 1  # to be raised when the same table would be indexed otherwise
-_SEPARATORS = (",", "\t", ";")
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _COLUMNS = ("filepath", "title")  # open_clip's
 _BLOCK = 1 << 24
 _LONGEST_ROW = 1 << 25  # bytes
@@ -52,10 +52,8 @@ class CsvRecords:
             self._separator, header = _header(file, wanted)
             places = [_place(name, header) for name in wanted]
             self._width = len(header)
-            name = {",": "commas", "\t": "tabs", ";": "semicolons"}[self._separator]
-            self.layout = f"{name}; " + "images from {}, captions from {}".format(
-                *wanted
-            )
+            columns_read = "images from {}, captions from {}".format(*wanted)
+            self.layout = f"{_SEPARATORS[self._separator]}; {columns_read}"
             identity = f"csv {_VERSION} {self._separator}"
             self._index_file, content = index_cache.find_or_make(
                 [identity, index_cache.identity_of(file)],

@@ -13,8 +13,8 @@ import numpy as np
 from cloob_jax.data import sources
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
-from cloob_jax.preparation import findings, page, sample, shard_files
-from cloob_jax.preparation.findings import Fact, Found
+from cloob_jax.preparation import contents, page, sample, shard_files
+from cloob_jax.preparation.findings import Fact, Found, Where
 from cloob_jax.tokenizer import Tokenizer
 from cloob_jax.writers import Progress, write_json
 
@@ -102,13 +102,13 @@ def _contents(source: Source, given: argparse.Namespace, progress: Progress) -> 
         report=functools.partial(progress.count, "records"),
     )
     where, text_of = _readers(source)
-    yield from findings.bad_records(found, len(source.faults), where)
-    yield from findings.captions(found, given.context_length, where, text_of)
-    yield from findings.images(found, given.image_size)
-    yield from findings.repeats(found, where)
+    yield from contents.bad_records(found, len(source.faults), where)
+    yield from contents.captions(found, given.context_length, where, text_of)
+    yield from contents.images(found, given.image_size)
+    yield from contents.repeats(found, where)
 
 
-def _readers(source: Source) -> tuple[findings.Where, findings.Where]:
+def _readers(source: Source) -> tuple[Where, Where]:
     """What names a record, and what gives the caption that is drawn from it."""
 
     def where(record: int) -> str:

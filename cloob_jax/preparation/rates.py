@@ -114,7 +114,7 @@ def facts(rates: Rates, target: int, image_size: int, available: int) -> list[Fa
         Fact(
             "cores",
             f"{needed} for {target:,} images/s, 30 % to spare; "
-            f"the {available} here feed about {min(read, decoded):,.0f} (limit: {limit})",
+            f"the {available} here feed about {min(read, decoded):,.0f} by {limit}",
             {"needed": needed, "available": available, "limit": limit},
         ),
         Fact(

@@ -74,7 +74,7 @@ def spread(source: Source) -> Iterator[Fact | Finding]:
     ]
     if not shards:
         return
-    files, counts = [file for file, _ in shards], [count for _, count in shards]
+    files, counts = [file.absolute() for file, _ in shards], [n for _, n in shards]
     median = statistics.median(counts)
     names = patterns.below_common_folder(files)
     between = f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
@@ -85,10 +85,11 @@ def spread(source: Source) -> Iterator[Fact | Finding]:
         + (f", {median:,.0f} at the median" if spread else ""),
         {"files": len(files), "least": min(counts), "most": max(counts)},
     )
+    last = {file.parent: file for file in files}
     few = [
         f"{name}: {count} records"
-        for name, count in zip(names[:-1], counts[:-1], strict=True)
-        if count < LIMITS["nearly_empty"] * median
+        for file, name, count in zip(files, names, counts, strict=True)
+        if count < LIMITS["nearly_empty"] * median and file != last[file.parent]
     ]
     if few:
         yield Finding(
@@ -103,12 +104,14 @@ def spread(source: Source) -> Iterator[Fact | Finding]:
 
 def _img2dataset(files: list[Path], names: list[str]) -> Iterator[Finding]:
     """Tars that img2dataset has not completed, or that are missing among them."""
+    finished = {file for file in files if _stats(file).is_file()}
+    folders = {file.parent for file in finished}
     unfinished = [
         name
         for file, name in zip(files, names, strict=True)
-        if not _stats(file).is_file()
+        if file.parent in folders and file not in finished
     ]
-    if unfinished and len(unfinished) < len(files):
+    if unfinished:
         yield Finding(
             "unfinished tars",
             len(unfinished),
