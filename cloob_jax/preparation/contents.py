@@ -36,7 +36,7 @@ def bad_records(sample: Sample, num_faults: int, where: Where) -> Found:
     """
     is_bad = sample.rows["kind"] > 0
     _, high = _interval(sample, is_bad)
-    if is_bad.any():
+    if is_bad.any() and sample.total > LIMITS["bad_among"]:
         # A run looks at the share among the first records too, where it varies most.
         high += 3 * math.sqrt(high / LIMITS["bad_among"])
     needed = max(high, num_faults / (sample.total + num_faults))

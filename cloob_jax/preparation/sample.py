@@ -78,16 +78,16 @@ class Sample:
 def choose(total: int, at_most: int) -> Int[np.ndarray, " n"]:
     """Record numbers, ascending: all, or neighbours at evenly spread places.
 
-    It depends on nothing else; where in its stretch a place lies is random.
+    Where in its stretch a place lies is random, and always the same; where two meet,
+    the sample is a little smaller.
     """
     length = min(_NEIGHBOURS, at_most)
     places = -(-at_most // length)
     if places * length >= total:
         return np.arange(total)
     edges = np.linspace(0, total, places + 1).astype(np.int64)
-    rng = np.random.default_rng(0)
-    starts = rng.integers(edges[:-1], edges[1:] - length + 1)
-    return (starts[:, None] + np.arange(length)).ravel()
+    starts = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    return np.unique((starts[:, None] + np.arange(length)) % total)
 
 
 def examine(
