@@ -19,7 +19,7 @@ from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 # To be raised when the same tars would be indexed otherwise.
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 512
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
@@ -44,12 +44,14 @@ def cached_index(shards: list[Path], companion: str) -> tuple[Path, list[Fault]]
     """
     identity = [f"tars {_VERSION} {companion}", *map(index_cache.identity_of, shards)]
 
-    def make() -> tuple[np.ndarray, list[dict[str, str]]]:
+    # By number: the next run may name the same shards by other paths.
+    def make() -> tuple[np.ndarray, list[tuple[int, str, str]]]:
+        numbers = {str(shard): number for number, shard in enumerate(shards)}
         index, faults = _build_index(shards, companion)
-        return index, [dataclasses.asdict(fault) for fault in faults]
+        return index, [(numbers[f.shard], f.key, f.reason) for f in faults]
 
     file, faults = index_cache.find_or_make(identity, make)
-    return file, [Fault(**fault) for fault in faults]
+    return file, [Fault(str(shards[number]), *rest) for number, *rest in faults]
 
 
 def key_at(shard: Path, header: int) -> str:

@@ -112,12 +112,11 @@ def examine(
     done = 0
     pool = ThreadPoolExecutor(num_threads)
     try:
-        for found in pool.map(lambda task: _look(source, task, image_size), tasks):
-            for record, row, fault in found:
-                if fault is not None:
-                    row["kind"] = _note(sample, record, *fault)
-                sample.rows[done] = row
-                done += 1
+        for rows, faults in pool.map(lambda t: _look(source, t, image_size), tasks):
+            for number, kind, reason in faults:
+                rows["kind"][number] = _note(sample, rows[number], kind, reason)
+            sample.rows[done : done + len(rows)] = rows
+            done += len(rows)
             report(done, len(records))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -134,38 +133,39 @@ def drawn_caption(text: bytes, rng: np.random.Generator) -> tuple[str, int]:
     return captions[rng.integers(len(captions))], len(captions)
 
 
-def _note(sample: Sample, record: int, kind: str, reason: str) -> int:
+def _note(sample: Sample, row: np.void, kind: str, reason: str) -> int:
     if kind not in sample.kinds:
         sample.kinds.append(kind)
     examples = sample.bad.setdefault(kind, [])
     if len(examples) < _EXAMPLES:
-        examples.append((record, reason))
+        examples.append((int(row["record"]), reason))
     return sample.kinds.index(kind)
 
 
-_Found = tuple[int, np.ndarray, tuple[str, str] | None]
+_Fault = tuple[int, str, str]  # place, kind, reason
 
 
-def _look(source: Source, records: np.ndarray, image_size: int) -> list[_Found]:
-    return [_look_at(source, int(record), image_size) for record in records]
+def _look(
+    source: Source, records: np.ndarray, image_size: int
+) -> tuple[np.ndarray, list[_Fault]]:
+    rows, faults = np.zeros(len(records), _ROW), []
+    rows["record"] = records
+    for number, row in enumerate(rows):
+        try:
+            _fill(row, *source[int(row["record"])], image_size)
+        except augment.BadRecord as error:
+            reason = str(error).removeprefix(error.kind).removeprefix(": ")
+            faults.append((number, error.kind, reason))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            faults.append((number, "unreadable record", reason))
+        except Exception as error:  # a run would end here; a doctor has to say so
+            reason = f"{type(error).__name__}: {error}"
+            faults.append((number, "unforeseen error", reason))
+    return rows, faults
 
 
-def _look_at(source: Source, record: int, image_size: int) -> _Found:
-    row = np.zeros((), _ROW)
-    row["record"] = record
-    try:
-        _fill(row, *source[record], image_size)
-    except augment.BadRecord as error:
-        reason = str(error).removeprefix(error.kind).removeprefix(": ")
-        return record, row, (error.kind, reason)
-    except OSError as error:
-        return record, row, ("unreadable record", error.strerror or str(error))
-    except Exception as error:  # a run would end here; a doctor has to say so
-        return record, row, ("unforeseen error", f"{type(error).__name__}: {error}")
-    return record, row, None
-
-
-def _fill(row: np.ndarray, encoded: bytes, text: bytes, image_size: int) -> None:
+def _fill(row: np.void, encoded: bytes, text: bytes, image_size: int) -> None:
     rng = np.random.default_rng(int(row["record"]))
     caption, row["num_captions"] = drawn_caption(text, rng)
     row["caption"] = _hash(caption.encode("utf-8", "surrogatepass"))

@@ -1,10 +1,13 @@
 """What the files of a data set and their names say, before any record is read."""
 
-import collections
 import re
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 from cloob_jax.data import patterns, tar_index
 from cloob_jax.data.mixture import Mixture
@@ -12,6 +15,7 @@ from cloob_jax.data.protocol import Fault, Sharded, Source
 from cloob_jax.preparation.findings import LIMITS, Fact, Finding, of
 
 _EXAMPLES = 3
+_READERS = 8  # threads, of which most wait for the disk
 # What a reason says -> what it is, and what to do about it.
 _FAULTS = (
     (
@@ -40,7 +44,7 @@ _FAULTS = (
 
 def left_out(faults: list[Fault]) -> Iterator[Finding]:
     """What the index could not use, by what it is."""
-    kinds: dict[tuple[str, str], list[Fault]] = collections.defaultdict(list)
+    kinds: dict[tuple[str, str], list[Fault]] = defaultdict(list)
     for fault in faults:
         kinds[_kind(fault.reason)].append(fault)
     for (name, fix), those in kinds.items():
@@ -78,11 +82,12 @@ def spread(source: Source) -> Iterator[Fact | Finding]:
     median = statistics.median(counts)
     names = patterns.below_common_folder(files)
     between = f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
-    spread = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else ""
+    each = f"{median:,.0f} records each"
+    if min(counts) < max(counts):
+        each = f"{min(counts):,} to {max(counts):,} records, median {median:,.0f}"
     yield Fact(
         "files",
-        f"{len(files):,}{between}; {spread or f'{median:,.0f}'} records each"
-        + (f", {median:,.0f} at the median" if spread else ""),
+        f"{len(files):,}{between}; {each}",
         {"files": len(files), "least": min(counts), "most": max(counts)},
     )
     last = {file.parent: file for file in files}
@@ -136,17 +141,16 @@ def _stats(file: Path) -> Path:
 
 def _gaps(files: list[Path]) -> Iterator[Path]:
     """Numbers that are missing in folders of 00000.tar, 00001.tar and so on."""
-    numbered = collections.defaultdict(set)
+    numbered = defaultdict(set)
     for file in files:
         if re.fullmatch(r"\d+", file.stem):
             numbered[file.parent, len(file.stem), file.suffix].add(int(file.stem))
     for (folder, digits, suffix), numbers in numbered.items():
-        missing = set(range(max(numbers))) - numbers - set(range(min(numbers)))
-        # More than there are: the numbers mean something else, such as years.
-        if len(missing) < len(numbers):
-            yield from (
-                folder / f"{number:0{digits}d}{suffix}" for number in sorted(missing)
-            )
+        count = range(min(numbers), max(numbers) + 1)
+        # Where more are missing than there are, the numbers are no count: years, dates.
+        if len(count) < 2 * len(numbers):
+            missing = (number for number in count if number not in numbers)
+            yield from (folder / f"{n:0{digits}d}{suffix}" for n in missing)
 
 
 def keys(
@@ -161,30 +165,30 @@ def keys(
     """
     shards = [shard for leaf in _leaves(source) for shard in _tars(leaf)]
     chosen = shards[:: -(-len(shards) // at_most)] if shards else []
-    twice: list[str] = []
-    several: list[str] = []
-    seen: set[int] = set()
-    elsewhere = 0
-    for number, shard in enumerate(chosen, start=1):
-        found = collections.Counter(tar_index.entries(shard))
-        here = {key for key, _ in found}
-        again = {key for (key, _), count in found.items() if count > 1}
-        images = collections.Counter(
-            key for key, extension in found if extension in tar_index.IMAGE_EXTENSIONS
-        )
-        twice += (f"{shard.name} {key}" for key in sorted(again))
-        several += (f"{shard.name} {key}" for key in sorted(images) if images[key] > 1)
-        hashes = {hash(key) for key in here}
-        elsewhere += len(seen & hashes)
-        seen |= hashes
-        report(number, len(chosen))
     if not chosen:
         return
+    twice: list[str] = []
+    several: list[str] = []
+    hashes = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda shard: Counter(tar_index.entries(shard)), chosen)
+        for number, (shard, entries) in enumerate(zip(chosen, found, strict=True), 1):
+            again = {key for (key, _), count in entries.items() if count > 1}
+            images = Counter(
+                key for key, ending in entries if ending in tar_index.IMAGE_EXTENSIONS
+            )
+            twice += (f"{shard.name} {key}" for key in sorted(again))
+            several += (f"{shard.name} {k}" for k in sorted(images) if images[k] > 1)
+            distinct = {hash(key) for key, _ in entries}
+            hashes.append(np.fromiter(distinct, np.int64, len(distinct)))
+            report(number, len(chosen))
+    _, num_tars = np.unique(np.concatenate(hashes), return_counts=True)
+    elsewhere = int((num_tars > 1).sum())
     yield Fact(
         "keys",
-        f"{len(seen):,} in the {len(chosen):,} tars looked at; "
+        f"{len(num_tars):,} in the {len(chosen):,} tars looked at; "
         f"{elsewhere:,} are in several",
-        {"tars": len(chosen), "keys": len(seen), "in_several": elsewhere},
+        {"tars": len(chosen), "keys": len(num_tars), "in_several": elsewhere},
     )
     for name, those, fix in (
         ("repeated keys", twice, "give each pair of a tar a key of its own"),

@@ -50,7 +50,7 @@ def measure(
     """
     turns, began = [], time.monotonic()
     for workers, threads in settings(num_cores):
-        what = f"measuring {workers} workers, {threads} threads"
+        what = f"workers {workers}, threads {threads}"
         progress.show(what, time.monotonic() - began)
         turns.append(Turn(workers, threads, _run(load, workers, threads, seconds)))
     return turns

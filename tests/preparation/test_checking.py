@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cloob_jax import prepare
-from cloob_jax.preparation import checking
+from cloob_jax.preparation import checkup
 
 _WORDS = "cat dog tree house river man woman child red blue tall small old new".split()
 
@@ -64,7 +64,7 @@ def check(folder, capsys, *arguments):
 
 @pytest.fixture
 def no_rates(monkeypatch):
-    monkeypatch.setattr(checking, "_rates", lambda source, given: iter(()))
+    monkeypatch.setattr(checkup, "_rates", lambda source, given: iter(()))
 
 
 def put(**changes):

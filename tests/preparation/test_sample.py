@@ -1,7 +1,7 @@
 """The records that `prepare check` looks at, and what it sees in them."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_checking import picture
 
@@ -10,6 +10,7 @@ from cloob_jax.preparation import sample
 from cloob_jax.tokenizer import Tokenizer
 
 
+@settings(deadline=None)
 @given(total=st.integers(1, 10**9), at_most=st.integers(1, 3000))
 def test_places_are_spread_over_everything(total, at_most):
     records = sample.choose(total, at_most)

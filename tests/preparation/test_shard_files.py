@@ -41,7 +41,14 @@ def test_keys_of_several_tars(tmp_path):
     assert told == [(1, 2), (2, 2)]
 
 
-@pytest.mark.parametrize("names", [["2014.tar", "2017.tar"], ["a-1.tar", "a-3.tar"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["2014.tar", "2017.tar"],
+        ["a-1.tar", "a-3.tar"],
+        ["20261121080500.tar", "00001.tar", "00000.tar"],
+    ],
+)
 def test_numbers_that_are_no_count_may_have_gaps(tmp_path, names):
     shards = dict(zip(names, clean().values(), strict=False))
     found = shard_files.spread(sources.build(str(folder(tmp_path, "tars", shards))))
