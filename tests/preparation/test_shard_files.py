@@ -55,6 +55,13 @@ def test_numbers_that_are_no_count_may_have_gaps(tmp_path, names):
     assert [each.name for each in found] == ["files"]
 
 
+def test_the_last_tar_may_be_short(tmp_path):
+    shards = clean()
+    shards["00002.tar"] = dict(list(shards["00002.tar"].items())[:2])
+    found = shard_files.spread(sources.build(str(folder(tmp_path, "tars", shards))))
+    assert [(each.name, each.numbers["least"]) for each in found] == [("files", 1)]
+
+
 def test_what_was_left_out_is_counted_by_what_it_is():
     faults = [
         Fault("0.parquet", "", "12 rows without an image"),
