@@ -46,8 +46,8 @@ def bad_records(sample: Sample, num_faults: int, where: Where) -> Found:
     left_out = f", {num_faults:,} left out" if num_faults else ""
     yield Fact(
         "bad records",
-        f"{of(count, len(is_bad))}{left_out}; a run needs {allowed}"
-        + (", as it is" if needed <= usual else ""),
+        f"{of(count, len(is_bad))}{left_out}; {allowed} "
+        + ("will do" if needed <= usual else "is needed"),
         {"count": count, "left_out": num_faults, "max_bad_fraction": needed},
     )
     goes_on = "a run replaces them" if needed <= usual else allowed

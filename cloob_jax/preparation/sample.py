@@ -76,14 +76,14 @@ class Sample:
 
 
 def choose(total: int, at_most: int) -> Int[np.ndarray, " n"]:
-    """Record numbers, ascending: all, or neighbours at evenly spread places.
+    """Record numbers, ascending: neighbours at evenly spread places.
 
     Where in its stretch a place lies is random, and always the same; where two meet,
-    the sample is a little smaller.
+    the sample is a little smaller. Of less than twice as many, all.
     """
     length = min(_NEIGHBOURS, at_most)
     places = -(-at_most // length)
-    if places * length >= total:
+    if 2 * places * length >= total:
         return np.arange(total)
     edges = np.linspace(0, total, places + 1).astype(np.int64)
     starts = np.random.default_rng(0).integers(edges[:-1], edges[1:])

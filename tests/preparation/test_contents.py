@@ -70,4 +70,4 @@ def test_the_interval_holds_the_share_where_damage_lies_together():
 def test_what_was_left_out_needs_its_share_too():
     fact, *findings = contents.bad_records(draw(seen=_TOTAL), _TOTAL // 4, str)
     assert fact.numbers["max_bad_fraction"] == 0.2 and not findings
-    assert fact.text.endswith("config.data.max_bad_fraction=0.2")
+    assert fact.text.endswith("config.data.max_bad_fraction=0.2 is needed")
