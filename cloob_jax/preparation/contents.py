@@ -51,8 +51,9 @@ def bad_records(sample: Sample, num_faults: int, where: Where) -> Found:
         {"count": count, "left_out": num_faults, "max_bad_fraction": needed},
     )
     goes_on = "a run replaces them" if needed <= usual else allowed
+    usual_fix = f"{goes_on}; {_CONVERT} leaves them out"
     if 2 * count > len(is_bad):
-        goes_on = "is SOURCE the right one?"
+        usual_fix = "is SOURCE the right one? Most of it cannot be used"
     for code, kind in enumerate(sample.kinds[1:], start=1):
         has_it = sample.rows["kind"] == code
         low, high = _interval(sample, has_it)
@@ -63,7 +64,7 @@ def bad_records(sample: Sample, num_faults: int, where: Where) -> Found:
             kind,
             int(has_it.sum()),
             text,
-            _KIND_FIXES.get(kind, f"{goes_on}; {_CONVERT} leaves them out"),
+            _KIND_FIXES.get(kind, usual_fix),
             [f"{where(r)}: {why}" if why else where(r) for r, why in sample.bad[kind]],
         )
 
