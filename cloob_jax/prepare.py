@@ -11,10 +11,10 @@ from typing import Any
 
 from cloob_jax.command_line import Parser, clear_errors
 from cloob_jax.errors import UserError
-from cloob_jax.preparation import indexing
+from cloob_jax.preparation import checking, indexing
 
 # A room adds its arguments to a parser, and runs what they say.
-_ROOMS: dict[str, Any] = {"index": indexing}
+_ROOMS: dict[str, Any] = {"index": indexing, "check": checking}
 
 
 def main(arguments: list[str] | None = None) -> None:

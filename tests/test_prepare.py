@@ -25,9 +25,19 @@ def test_index_tells_how_many_records_there_are(tmp_path):
     assert "2 records, fingerprint " in done.stdout
 
 
+def test_check_ends_with_1_where_something_is_to_be_mended(tmp_path):
+    write(tmp_path / "a.array_record", [("a", b"no image", "a cat")])
+    done = prepare("check", "a.array_record", "--seconds=0.01", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "a.array_record: 1 records" in done.stdout
+    assert "1. not an image: 1 of 1 (100 %) records" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["check", "nothing.tar"], "SOURCE=nothing.tar: no such file"),
         (["index", "nothing.tar"], "SOURCE=nothing.tar: no such file"),
         (["index"], "required: SOURCE"),
         (["indx", "a"], "invalid choice: 'indx'"),

@@ -60,6 +60,7 @@ class ArrayRecords:
         # Threads, for disks with latency.
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             counts = list(pool.map(_count, [field] * len(files), files))
+        self._files, self._counts = list(files), counts
         self._names = patterns.below_common_folder(files)
         self._ends = list(itertools.accumulate(counts))
         self._records = array_record_data_source.ArrayRecordDataSource(
@@ -81,6 +82,10 @@ class ArrayRecords:
     def __getitem__(self, record: int) -> tuple[bytes, bytes]:
         _, image, caption = _unpack(self._read(record))
         return image, caption.encode("utf-8", "surrogatepass")
+
+    def shards(self) -> list[tuple[Path, int]]:
+        """The files, and how many records each has."""
+        return list(zip(self._files, self._counts, strict=True))
 
     def name(self, record: int) -> tuple[str, str]:
         """The file and the key of one record."""

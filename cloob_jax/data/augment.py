@@ -83,6 +83,26 @@ def upright_size(encoded: bytes) -> tuple[int, int]:
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
+def traits(encoded: bytes) -> set[str]:
+    """The format of an image, and what is unusual in it; for reports.
+
+    Raises:
+      BadRecord: not an image, or more than 89 million pixels.
+    """
+    with _opened(encoded) as image:
+        found = {
+            str(image.format): True,
+            "grey": image.mode in ("1", "L", "LA"),
+            "CMYK": image.mode == "CMYK",
+            "palette": image.mode == "P",
+            "alpha": "A" in image.mode or "transparency" in image.info,
+            "16 bits": image.mode.startswith("I"),
+            "animated": getattr(image, "is_animated", False),
+            "turned by Exif": _orientation(image) > 1,
+        }
+        return {name for name, is_so in found.items() if is_so}
+
+
 def is_turned(encoded: bytes) -> bool:
     """Whether a camera marked a JPEG as turned; quick where it did not."""
     if encoded.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0:

@@ -14,7 +14,7 @@ from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
 _VERSION = 1  # to be raised when the same table would be indexed otherwise
-_SEPARATORS = (",", "\t", ";")
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _COLUMNS = ("filepath", "title")  # open_clip's
 _BLOCK = 1 << 24
 _LONGEST_ROW = 1 << 25  # bytes
@@ -31,6 +31,7 @@ class CsvRecords:
     Attributes:
       fingerprint: of the table's content and the columns; it does not depend on where
         the table lies. The pictures are not looked at.
+      layout: how the table is read, for reports.
     """
 
     def __init__(self, field: str, file: Path, columns: tuple[str, str] | None = None):
@@ -51,6 +52,8 @@ class CsvRecords:
             self._separator, header = _header(file, wanted)
             places = [_place(name, header) for name in wanted]
             self._width = len(header)
+            columns_read = "images from {}, captions from {}".format(*wanted)
+            self.layout = f"{_SEPARATORS[self._separator]}; {columns_read}"
             identity = f"csv {_VERSION} {self._separator}"
             self._index_file, content = index_cache.find_or_make(
                 [identity, index_cache.identity_of(file)],

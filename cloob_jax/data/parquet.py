@@ -40,6 +40,7 @@ class ParquetRecords:
         records; it does not depend on where the files lie.
       faults: how many rows of a file have no image, as img2dataset leaves them where a
         download failed.
+      layout: which columns are read, for reports.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ParquetRecords:
             identity, lambda: parquet_index.scan(field, self._files, columns)
         )
         self._columns = report["columns"]
+        self.layout = "images from {}, captions from {}".format(*self._columns)
         self.faults = [
             Fault(self._names[number], "", f"{count} rows without an image")
             for number, count in report["without"]

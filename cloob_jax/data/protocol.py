@@ -1,7 +1,7 @@
 """What every source of image-caption pairs offers, whatever form the data is in."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,4 +48,13 @@ class ReadsAhead(Protocol):
 
     def expect(self, records: range) -> None:
         """Most of these neighbours will be read soon; returns at once."""
+        ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A source whose records lie in files, one after the other."""
+
+    def shards(self) -> list[tuple[Any, int]]:
+        """Its files (`Path` or `files.RemoteFile`), and how many records each has."""
         ...

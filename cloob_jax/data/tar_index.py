@@ -6,6 +6,7 @@ finds the same, at a fifth of the speed or less.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -22,7 +23,7 @@ from cloob_jax.errors import UserError
 _VERSION = 2
 _BLOCK = 512
 _NUM_THREADS = 16
-_IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,7 @@ def cached_index(
         complete record, or no place to keep an index.
     """
 
+    # By number: the next run may name the same shards by other paths.
     def make() -> tuple[np.ndarray, list[tuple[int, str, str]]]:
         index, faults = _build_index(shards, companion, report)
         numbers = {str(shard): number for number, shard in enumerate(shards)}
@@ -88,6 +90,14 @@ def key_at(shard: files.File, header: int) -> str:
       ValueError: there is none; the tar changed since it was indexed.
     """
     return _split(next(_members(shard, start=header)).name)[0]
+
+
+def entries(shard: files.File) -> Iterator[tuple[str, str]]:
+    """The key and the extension of each member, up to where the shard is damaged."""
+    with contextlib.suppress(ValueError):
+        for member in _members(shard):
+            key, extension = _split(member.name)
+            yield key, extension
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -193,7 +203,7 @@ def _scan(shard: files.File, companion: str) -> tuple[np.ndarray, list[Fault]]:
             )
         for member in _members(shard):
             key, extension = _split(member.name)
-            if extension in _IMAGE_EXTENSIONS:
+            if extension in IMAGE_EXTENSIONS:
                 images.setdefault(key, member)
             elif extension == companion:
                 others.setdefault(key, member)
@@ -235,7 +245,7 @@ def _build_index(
     faults = [fault for _, found in scans for fault in found]
     index = np.concatenate(rows)
     if not len(index):
-        extensions = ", ".join(_IMAGE_EXTENSIONS)
+        extensions = ", ".join(IMAGE_EXTENSIONS)
         detail = f"; {faults[0].shard}: {faults[0].reason}" if faults else ""
         raise UserError(
             f"{_describe(shards)}: no record with an image ({extensions}) and a "

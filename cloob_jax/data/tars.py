@@ -4,6 +4,7 @@ A WebDataset shard is a plain tar in which the members of one record share a key
 name up to the first dot of its last part) and differ in their extension.
 """
 
+import bisect
 import dataclasses
 import hashlib
 import json
@@ -75,6 +76,13 @@ class TarRecords:
             both = file.read(offset, other_offset + other_size - offset)
             return both[:size], both[other_offset - offset :]
         return file.read(offset, size), file.read(other_offset, other_size)
+
+    def shards(self) -> list[tuple[Path | files.RemoteFile, int]]:
+        """The tars, and how many records each has."""
+        numbers = self._index[:, 0]
+        ends = [bisect.bisect(numbers, number) for number in range(len(self._shards))]
+        given: list = [getattr(shard, "path", shard) for shard in self._shards]
+        return list(zip(given, np.diff(ends, prepend=0).tolist(), strict=True))
 
     def name(self, record: int) -> tuple[str, str]:
         """Which shard a record lies in, and its key there."""

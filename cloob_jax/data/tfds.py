@@ -77,6 +77,7 @@ class TfdsPairs:
     Attributes:
       fingerprint: of the data set's name and version, the sizes of its splits, the
         split and the columns; it does not depend on where it lies.
+      layout: which features are read, for reports.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class TfdsPairs:
                 "config.data.columns=IMAGE,CAPTION"
             )
         self._caption = there[0]
+        self.layout = f"images from {self._image}, captions from {self._caption}"
         self._place = field, directory, split
         self._records = _open(field, directory, builder, split, self._image)
         if not len(self):

@@ -5,6 +5,7 @@ import gzip
 import io
 import pickle
 import tarfile
+from pathlib import Path
 
 import pytest
 from full_disk import small_files_only
@@ -55,6 +56,13 @@ def test_reads_what_tarfile_reads(tmp_path, tar_format, prefix):
 def test_long_names_are_told_whole(tmp_path, tar_format):
     path = write_tar(tmp_path / "0.tar", pairs(3, _LONG), _FORMATS[tar_format])
     assert TarRecords([path], "txt").name(1) == ("0.tar", f"{_LONG}000001")
+
+
+def test_faults_are_found_again_by_another_path(tmp_path, monkeypatch):
+    write_tar(tmp_path / "0.tar", pairs(3)[:-1])
+    first = TarRecords([tmp_path / "0.tar"], "txt")
+    monkeypatch.chdir(tmp_path)
+    assert TarRecords([Path("0.tar")], "txt").faults == first.faults != []
 
 
 def test_shards_of_one_name_are_told_apart(tmp_path):
