@@ -150,7 +150,8 @@ def write(path: Path, records: Iterable[tuple[str, bytes, str]]) -> int:
             writer.close()
         os.replace(partial, path)
     except RuntimeError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
+        reason = str(error).split("; ")[0]
+        raise UserError(f"{path} cannot be written: {reason}") from None
     finally:
         partial.unlink(missing_ok=True)
     return count

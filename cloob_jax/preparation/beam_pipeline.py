@@ -40,12 +40,16 @@ def run(
       UserError: the pipeline failed.
     """
     write = _WriteShard(pattern, columns, plan, destination)
-    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-        _ = (
-            pipeline
-            | "numbers" >> beam.Create(list(numbers), reshuffle=True)
-            | "files" >> beam.ParDo(write)
-        )
+    try:
+        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            _ = (
+                pipeline
+                | "numbers" >> beam.Create(list(numbers), reshuffle=True)
+                | "files" >> beam.ParDo(write)
+            )
+    except Exception as error:  # whatever a runner makes of a failure
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"the pipeline failed: {lines[-1]}") from error
 
 
 class _WriteShard(beam.DoFn):

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from etils import epath
 
@@ -49,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Writes what is not there yet, and says what became of all records."""
     _check(given)
+    if given.beam:
+        _pipeline()
     source = sources.build(given.source, given.columns)
     plan = Plan(
         source.fingerprint,
@@ -115,21 +118,33 @@ def _by_beam(
     given: argparse.Namespace, source: Source, plan: Plan
 ) -> tuple[Result, int]:
     """The same, where a runner of Apache Beam shares out the files."""
+    # Not a path of this process alone, whose folder others do not share.
+    where = given.dest if "://" in given.dest else os.path.abspath(given.dest)
+    try:
+        destination = Destination(epath.Path(where), plan)
+        finished = destination.finished()
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # whatever a library of remote storage raises
+        raise UserError(f"DEST={where}: {type(error).__name__}: {error}") from None
+    missing = [n for n in range(plan.num_shards) if n not in finished]
+    try:
+        _pipeline().run(
+            given.source, given.columns, plan, destination, missing, given.beam_options
+        )
+    except UserError as error:
+        raise UserError(f"{error}; {STAYS}") from None
+    return destination.conclude(source.faults), sum(len(plan.shard(n)) for n in missing)
+
+
+def _pipeline() -> ModuleType:
     try:
         from cloob_jax.preparation import beam_pipeline
     except ImportError as error:
         raise UserError(
             f"--beam needs Apache Beam ({error}): pip install 'cloob_jax[beam]'"
         ) from None
-    # Not a path of this process alone, whose folder others do not share.
-    where = given.dest if "://" in given.dest else os.path.abspath(given.dest)
-    destination = Destination(epath.Path(where), plan)
-    finished = destination.finished()
-    missing = [n for n in range(plan.num_shards) if n not in finished]
-    beam_pipeline.run(
-        given.source, given.columns, plan, destination, missing, given.beam_options
-    )
-    return destination.conclude(source.faults), sum(len(plan.shard(n)) for n in missing)
+    return beam_pipeline
 
 
 def _convert(

@@ -86,10 +86,10 @@ class Destination:
 
     def take(self, file: epath.Path) -> None:
         """Copies a file to where it belongs; it appears there when it is whole."""
-        # Two workers may do the same at once.
-        beside = self.folder / f".{file.name}.{uuid.uuid4().hex}.partial"
+        path = self.folder / file.name
+        beside = _beside(path)
         file.copy(beside)
-        beside.replace(self.folder / file.name)
+        beside.replace(path)
 
     def finish(self, number: int, tally: Tally) -> None:
         """Notes that a file is whole."""
@@ -107,6 +107,8 @@ class Destination:
         Raises:
           UserError: a file is not.
         """
+        for leftover in self.folder.glob(".*.partial"):  # of processes that were killed
+            leftover.unlink(missing_ok=True)
         result = Result(path=str(self.folder / "dropped.jsonl"))
         with _replacing(epath.Path(result.path)) as file:
             for fault in faults:
@@ -178,7 +180,7 @@ class Destination:
 @contextlib.contextmanager
 def _replacing(path: epath.Path) -> Iterator[IO[str]]:
     """Opens a file to be written, which no reader sees before it is whole."""
-    beside = path.with_name(f".{path.name}.partial")
+    beside = _beside(path)
     try:
         with beside.open("w") as file:
             yield file
@@ -186,3 +188,8 @@ def _replacing(path: epath.Path) -> Iterator[IO[str]]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: epath.Path) -> epath.Path:
+    # A name of its own, since two workers of a pipeline may do the same at once.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
