@@ -18,9 +18,9 @@ from cloob_jax.errors import UserError
 def _rooms() -> dict[str, Any]:
     """What adds its arguments to a parser, and runs what they say, of each command."""
     # Not at the top: worker processes import this file too, and need few of them.
-    from cloob_jax.preparation import converting, indexing
+    from cloob_jax.preparation import converting, indexing, tfds_writing
 
-    return {"index": indexing, "arrayrecord": converting}
+    return {"index": indexing, "arrayrecord": converting, "tfds": tfds_writing}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(own)
     given.beam_options = beam_options
     if beam_options and not getattr(given, "beam", False):
-        parser.error("options after -- are for arrayrecord --beam")
+        parser.error("options after -- are for --beam")
     # As control-C, so that nothing half-written stays behind.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

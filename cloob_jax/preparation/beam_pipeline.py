@@ -12,13 +12,13 @@ from cloob_jax.data import sources
 from cloob_jax.errors import UserError
 from cloob_jax.preparation import shard_writing
 from cloob_jax.preparation.destination import Destination
-from cloob_jax.preparation.shard_writing import Plan
+from cloob_jax.preparation.shard_writing import Job, Pack, Plan
 
 
 def run(
+    job: Job,
     pattern: str,
     columns: str | None,
-    plan: Plan,
     destination: Destination,
     numbers: Sequence[int],
     options: Sequence[str],
@@ -29,17 +29,17 @@ def run(
     after a failure, twice: its bytes are the same, and it appears when it is whole.
 
     Args:
-      pattern: see `sources.build`; workers open it themselves.
+      job: what to write.
+      pattern: of its source, which workers open themselves.
       columns: see `sources.build`.
-      plan: what the files are.
-      destination: where they go.
+      destination: where files go.
       numbers: of those to write.
       options: Beam's, such as `--runner=DataflowRunner`.
 
     Raises:
       UserError: the pipeline failed.
     """
-    write = _WriteShard(pattern, columns, plan, destination)
+    write = _WriteShard(pattern, columns, job.plan, job.pack, destination)
     try:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
             _ = (
@@ -54,31 +54,38 @@ def run(
 
 class _WriteShard(beam.DoFn):
     def __init__(
-        self, pattern: str, columns: str | None, plan: Plan, destination: Destination
+        self,
+        pattern: str,
+        columns: str | None,
+        plan: Plan,
+        pack: Pack,
+        destination: Destination,
     ):
         self._pattern, self._columns = pattern, columns
-        self._plan, self._destination = plan, destination
-        self._written = beam.metrics.Metrics.counter("arrayrecord", "written")
-        self._dropped = beam.metrics.Metrics.counter("arrayrecord", "left out")
+        self._plan, self._pack, self._destination = plan, pack, destination
+        self._written = beam.metrics.Metrics.counter("pairs", "written")
+        self._dropped = beam.metrics.Metrics.counter("pairs", "left out")
 
     def setup(self) -> None:
-        # A source of another machine tells of files of indices that are not here.
-        self._source = sources.build(self._pattern, self._columns)
-        if self._source.fingerprint != self._plan.source:
+        # The source of another machine relies on an index that is not here.
+        source = sources.build(self._pattern, self._columns)
+        if source.fingerprint != self._plan.source:
             raise UserError(
                 f"SOURCE={self._pattern} is not what it is where the pipeline was "
                 "started; all workers have to see the same files"
             )
+        self._job = Job(source, self._plan, self._pack)
 
     def process(self, number: int) -> Iterator[None]:
-        name = self._plan.name(number)
         # ArrayRecord's library writes local files only.
         with tempfile.TemporaryDirectory() as folder:
-            tally = shard_writing.write(
-                self._source, self._plan, Path(folder), number, lambda count: None
-            )
-            self._destination.take(epath.Path(folder) / name)
+            tally = shard_writing.write(self._job, Path(folder), number, _say_nothing)
+            self._destination.take(epath.Path(folder) / self._plan.name(number))
         self._destination.finish(number, tally)
         self._written.inc(tally.written)
         self._dropped.inc(len(tally.dropped))
         yield from ()
+
+
+def _say_nothing(count: int) -> None:
+    del count

@@ -23,7 +23,7 @@ from cloob_jax.preparation.shard_writing import Plan, Tally
 _STATE = "prepare.json"
 _FAULT = "left out"  # the kind of what the source itself could not use
 _NUM_THREADS = 16  # for storage with latency
-_AHEAD = 1000  # files whose records are in memory
+_AHEAD = 1000
 
 
 @dataclasses.dataclass
@@ -32,25 +32,36 @@ class Result:
 
     Attributes:
       path: of the list of those that were left out.
-      written: how many could be used.
+      lengths: how many could be used, in each file.
+      sizes: of the files, in bytes.
       bytes_before: of their pictures, in the source.
       bytes_after: the same, as they were written.
+      most_captions: that a record has.
       dropped: how many were left out of each kind.
     """
 
     path: str
-    written: int = 0
+    lengths: list[int] = dataclasses.field(default_factory=list)
+    sizes: list[int] = dataclasses.field(default_factory=list)
     bytes_before: int = 0
     bytes_after: int = 0
+    most_captions: int = 0
     dropped: collections.Counter = dataclasses.field(
         default_factory=collections.Counter
     )
 
-    def add(self, tally: Tally) -> None:
-        """Those of one file."""
-        self.written += tally.written
+    @property
+    def written(self) -> int:
+        """How many could be used."""
+        return sum(self.lengths)
+
+    def add(self, tally: Tally, size: int) -> None:
+        """Those of the next file."""
+        self.lengths.append(tally.written)
+        self.sizes.append(size)
         self.bytes_before += tally.bytes_before
         self.bytes_after += tally.bytes_after
+        self.most_captions = max(self.most_captions, tally.most_captions)
         self.dropped.update(row["kind"] for row in tally.dropped)
 
 
@@ -82,7 +93,7 @@ class Destination:
 
         One that was removed or cut since is none of them.
         """
-        return {number for number, tally in self._tallies() if tally}
+        return {number for number, note in self._notes() if note}
 
     def take(self, file: epath.Path) -> None:
         """Copies a file to where it belongs; it appears there when it is whole."""
@@ -115,14 +126,15 @@ class Destination:
                 result.dropped[_FAULT] += 1
                 row = {**dataclasses.asdict(fault), "kind": _FAULT}
                 file.write(json.dumps(row) + "\n")
-            for number, tally in self._tallies():
-                if tally is None:
+            for number, note in self._notes():
+                if note is None:
                     name = self._plan.name(number)
                     raise UserError(
                         f"DEST={self.folder}: {name} has gone or changed meanwhile; "
                         "the same command writes it anew"
                     )
-                result.add(tally)
+                tally, size = note
+                result.add(tally, size)
                 file.writelines(json.dumps(row) + "\n" for row in tally.dropped)
         content = {
             **dataclasses.asdict(self._plan),
@@ -157,19 +169,22 @@ class Destination:
                 "give those, or another DEST"
             )
 
-    def _tallies(self) -> Iterator[tuple[int, Tally | None]]:
-        """The number of each file, and what became of its records if it is whole."""
+    def _notes(self) -> Iterator[tuple[int, tuple[Tally, int] | None]]:
+        """The number of each file; if it is whole what became of its records, its size.
+
+        In portions, so that few of the dropped records are in memory.
+        """
         numbers = range(self._plan.num_shards)
         with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
             for start in range(0, len(numbers), _AHEAD):
                 some = numbers[start : start + _AHEAD]
-                yield from zip(some, pool.map(self._tally, some), strict=True)
+                yield from zip(some, pool.map(self._read, some), strict=True)
 
-    def _tally(self, number: int) -> Tally | None:
+    def _read(self, number: int) -> tuple[Tally, int] | None:
         try:
             content = json.loads(self._note(number).read_text())
             size = (self.folder / self._plan.name(number)).stat().length
-            return Tally(**content) if content.pop("size") == size else None
+            return (Tally(**content), size) if content.pop("size") == size else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 

@@ -21,6 +21,7 @@ class Plan:
     """All that the files depend on.
 
     Attributes:
+      files: what their names begin with.
       source: its fingerprint.
       records: how many it has.
       shard_size: records of the source for each file, however many can be used.
@@ -29,6 +30,7 @@ class Plan:
       version: to be raised when the same settings would write other files.
     """
 
+    files: str
     source: str
     records: int
     shard_size: int
@@ -43,12 +45,25 @@ class Plan:
 
     def name(self, number: int) -> str:
         """What a file is called."""
-        return f"pairs.array_record-{number:05d}-of-{self.num_shards:05d}"
+        return f"{self.files}-{number:05d}-of-{self.num_shards:05d}"
 
     def shard(self, number: int) -> range:
         """The records of the source that a file is of."""
         start = number * self.shard_size
         return range(start, min(start + self.shard_size, self.records))
+
+
+# Key, encoded image and captions as one record of a file; picklable.
+Pack = Callable[[str, bytes, list[str]], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A plan, the source that it is of, and what makes a record."""
+
+    source: Source
+    plan: Plan
+    pack: Pack
 
 
 @dataclasses.dataclass
@@ -59,12 +74,14 @@ class Tally:
       written: how many could be used.
       bytes_before: of their pictures, in the source.
       bytes_after: the same, as they were written.
+      most_captions: that a record has.
       dropped: the others: `shard`, `key`, `kind` and `reason` of each.
     """
 
     written: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
+    most_captions: int = 0
     dropped: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -104,21 +121,15 @@ def usable(
         tally.written += 1
         tally.bytes_before += len(before)
         tally.bytes_after += len(after)
+        tally.most_captions = max(tally.most_captions, len(captions))
         yield _plain(source.name(number)[1]), after, captions
 
 
-def write(
-    source: Source,
-    plan: Plan,
-    folder: Path,
-    number: int,
-    report: Callable[[int], None],
-) -> Tally:
+def write(job: Job, folder: Path, number: int, report: Callable[[int], None]) -> Tally:
     """Writes one file, which appears under its name when it is whole.
 
     Args:
-      source: where its records come from.
-      plan: which these are.
+      job: what to write.
       folder: where to.
       number: of the file.
       report: is called now and then with how many records were gone through since.
@@ -127,20 +138,20 @@ def write(
       UserError: the file cannot be written.
       OSError: the disk fails.
     """
-    tally = Tally()
+    plan, tally = job.plan, Tally()
+    numbers = plan.shard(number)
 
-    def pairs() -> Iterator[tuple[str, bytes, str]]:
+    def packed() -> Iterator[bytes]:
         last, reported = time.monotonic(), 0
-        records = usable(source, plan.shard(number), tally, plan.resize, plan.quality)
-        for key, image, captions in records:
-            yield key, image, "\n".join(captions)
+        for record in usable(job.source, numbers, tally, plan.resize, plan.quality):
+            yield job.pack(*record)
             if time.monotonic() - last > _REPORT_SECONDS:
                 done = tally.written + len(tally.dropped)
                 report(done - reported)
                 last, reported = time.monotonic(), done
-        report(len(plan.shard(number)) - reported)
+        report(len(numbers) - reported)
 
-    array_records.write(folder / plan.name(number), pairs())
+    array_records.write_packed(folder / plan.name(number), packed())
     return tally
 
 
