@@ -138,20 +138,21 @@ def write(job: Job, folder: Path, number: int, report: Callable[[int], None]) ->
       UserError: the file cannot be written.
       OSError: the disk fails.
     """
-    plan, tally = job.plan, Tally()
+    plan, tally, reported = job.plan, Tally(), 0
     numbers = plan.shard(number)
 
     def packed() -> Iterator[bytes]:
-        last, reported = time.monotonic(), 0
+        nonlocal reported
+        last = time.monotonic()
         for record in usable(job.source, numbers, tally, plan.resize, plan.quality):
             yield job.pack(*record)
             if time.monotonic() - last > _REPORT_SECONDS:
                 done = tally.written + len(tally.dropped)
                 report(done - reported)
                 last, reported = time.monotonic(), done
-        report(len(numbers) - reported)
 
     array_records.write_packed(folder / plan.name(number), packed())
+    report(len(numbers) - reported)
     return tally
 
 
