@@ -67,7 +67,7 @@ def test_a_killed_conversion_goes_on_to_the_very_same_bytes(tmp_path):
     write_tar(tmp_path / "0.tar", members)
     settings = ["--resize=300", "--shard_size=4"]
     killed = "arrayrecord", "0.tar", "killed", "--processes=3", *settings
-    for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 130)):
+    for number, status in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
         before = set((tmp_path / "killed").glob(".shards/*"))
         process = subprocess.Popen(
             command(*killed),

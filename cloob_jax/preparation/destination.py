@@ -21,7 +21,7 @@ from cloob_jax.errors import UserError
 from cloob_jax.preparation.shard_writing import Plan, Tally
 
 _STATE = "prepare.json"
-_FAULT = "left out"  # the kind of what the source itself could not use
+_FAULT = "incomplete"  # the kind of what the source itself could not use
 _NUM_THREADS = 16  # for storage with latency
 _AHEAD = 1000
 
@@ -78,15 +78,15 @@ class Destination:
         self._state = folder / _STATE
         if self._state.exists():
             self._refuse_others()
-            return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and not (folder.is_dir() and _is_empty(folder)):
             raise UserError(
                 f"DEST={folder} holds something else ({_STATE} is missing); give a "
                 "folder that is empty or not there"
             )
         self._note(0).parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(self._state) as file:
-            file.write(json.dumps(dataclasses.asdict(plan), indent=2) + "\n")
+        if not self._state.exists():
+            with _replacing(self._state) as file:
+                file.write(json.dumps(dataclasses.asdict(plan), indent=2) + "\n")
 
     def finished(self) -> set[int]:
         """The numbers of the files that are whole.
@@ -190,6 +190,11 @@ class Destination:
 
     def _note(self, number: int) -> epath.Path:
         return self.folder / ".shards" / f"{number:05d}.json"
+
+
+def _is_empty(folder: epath.Path) -> bool:
+    # A process that was killed at once has left hidden files.
+    return all(path.name.startswith(".") for path in folder.iterdir())
 
 
 @contextlib.contextmanager

@@ -91,14 +91,14 @@ def test_what_can_be_used_is_kept_in_order_and_the_rest_is_listed(
     lines = (tmp_path / "out/dropped.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [(row["shard"], row["key"], row["kind"]) for row in rows] == [
-        ("0.tar", "lost0", "left out"),
-        ("1.tar", "lost1", "left out"),
+        ("0.tar", "lost0", "incomplete"),
+        ("1.tar", "lost1", "incomplete"),
         *((f"{int(n > 6)}.tar", f"k{n}", kind) for n, kind in _BAD.items()),
     ]
     assert all(len(row["reason"]) > 10 for row in rows)
     said = capsys.readouterr()
     assert f"8 of 12 records in {num_files} files" in said.out
-    assert "6 left out: 2 left out, 1 undecodable image" in said.out
+    assert "6 left out: 2 incomplete, 1 undecodable image" in said.out
     assert "12/12" in said.err
 
 
@@ -148,6 +148,7 @@ def test_it_goes_on_where_it_was(tars, tmp_path, monkeypatch):
     monkeypatch.setattr(destination, "_AHEAD", 2)
     out, again = tmp_path / "out", tmp_path / "again"
     convert(tars, again, "--shard_size=3")
+    (out / ".shards").mkdir(parents=True)  # of a process that was killed at once
     convert(tars, out, "--shard_size=3")
     assert tree(out) == tree(again)
     zero, one, two, three = sorted(out.glob("*.array_record*"))
