@@ -3,6 +3,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,25 @@ def test_what_ends_a_worker_ends_all(item, error, message):
     with pytest.raises(error, match=message):
         list(worker_pool.results(work, ["a", item, "b"], 2))
     assert not multiprocessing.active_children()
+
+
+def sleep(item, report):
+    report(item)
+    time.sleep(600)
+
+
+def test_workers_do_not_outlive_a_process_that_is_killed():
+    code = (
+        "import test_worker_pool as t\n"
+        "list(t.worker_pool.results(t.sleep, [1, 2], 2, lambda i: print(i, flush=True)))"
+    )
+    root = Path(worker_pool.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root}/tests"},
+    )
+    assert process.stdout.readline() and process.stdout.readline()
+    process.kill()
+    # The pipe closes when the last of the processes has gone.
+    process.communicate(timeout=30)

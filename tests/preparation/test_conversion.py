@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from test_tars import write_tar
 
 from cloob_jax import prepare
 from cloob_jax.data import sources
+from cloob_jax.preparation import converting, destination
 
 _BAD = {3: "undecodable image", 4: "empty caption", 8: "not an image", 9: "bad caption"}
 _COUNT = 12
@@ -143,8 +145,6 @@ def test_pictures_are_made_smaller(tmp_path):
 
 
 def test_it_goes_on_where_it_was(tars, tmp_path, monkeypatch):
-    from cloob_jax.preparation import destination
-
     monkeypatch.setattr(destination, "_AHEAD", 2)
     out, again = tmp_path / "out", tmp_path / "again"
     convert(tars, again, "--shard_size=3")
@@ -156,7 +156,7 @@ def test_it_goes_on_where_it_was(tars, tmp_path, monkeypatch):
     one.write_bytes(one.read_bytes()[:-1])
     (out / ".shards/00002.json").write_text('{"size": 1')
     (out / "dropped.jsonl").unlink()
-    (out / f".{zero.name}.partial").write_text("of a process that was killed")
+    (out / f".{zero.name}.1234.partial").write_text("of a process that was killed")
     before = three.stat().st_mtime_ns, three.stat().st_ino
     convert(tars, out, "--shard_size=3")
     assert tree(out) == tree(again)
@@ -177,7 +177,7 @@ def test_other_work_in_the_same_place_is_refused(tars, tmp_path, capsys):
     ]:
         assert message in refused(capsys, "arrayrecord", *arguments)
     descriptor = os.open(out, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
     line = refused(capsys, "arrayrecord", tars, out, "--shard_size=3")
     assert "another process writes there" in line
     os.close(descriptor)
@@ -200,6 +200,22 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tars, tmp_path, capsys):
     assert (tmp_path / "out/pairs.array_record-00000-of-00002").exists()
     convert(*arguments[1:])
     assert [key for key, _, _ in read(tmp_path / "out")] == ["a", "b"]
+
+
+def deadly(key, image, captions):
+    if key == "k7":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return b"record"
+
+
+def test_a_worker_that_dies_is_named(tars, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(converting, "_pack", deadly)
+    arguments = "arrayrecord", tars, tmp_path / "out", "--shard_size=2"
+    line = refused(capsys, *arguments, "--processes=2")
+    name = "pairs.array_record-00003-of-00006"
+    assert f"the process that wrote {name} was killed by SIGKILL" in line
+    monkeypatch.undo()
+    convert(*arguments[1:])
 
 
 def test_nothing_that_can_be_used_is_told(tmp_path, capsys):
