@@ -58,7 +58,8 @@ def sleep(item, report):
 def test_workers_do_not_outlive_a_process_that_is_killed():
     code = (
         "import test_worker_pool as t\n"
-        "list(t.worker_pool.results(t.sleep, [1, 2], 2, lambda i: print(i, flush=True)))"
+        "report = lambda item: print(item, flush=True)\n"
+        "list(t.worker_pool.results(t.sleep, [1, 2], 2, report))"
     )
     root = Path(worker_pool.__file__).parents[1]
     process = subprocess.Popen(
