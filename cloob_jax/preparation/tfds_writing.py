@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import re
 from typing import Any
 
@@ -40,11 +41,12 @@ def run(given: argparse.Namespace) -> None:
         raise UserError(
             "tfds needs tensorflow_datasets: pip install 'cloob_jax[tfds]'"
         ) from None
-    folder = f"{given.dest}/{given.name}/{_VERSION}"
+    dest = epath.Path(given.dest).expanduser()
+    folder = dest / given.name / _VERSION
     files = f"{given.name}-{given.split}.array_record"
-    result = conversion.convert(given, folder, files, _pack)
+    result = conversion.convert(given, str(folder), files, _pack)
     template = tfds.core.ShardedFileTemplate(
-        data_dir=epath.Path(folder).expanduser(),
+        data_dir=folder,
         dataset_name=given.name,
         split=given.split,
         filetype_suffix="array_record",
@@ -56,13 +58,15 @@ def run(given: argparse.Namespace) -> None:
         filename_template=template,
     )
     tfds.folder_dataset.write_metadata(
-        data_dir=template.data_dir,
+        data_dir=folder,
         features=_features(result.most_captions > 1),
         split_infos=[split],
         filename_template=template,
         check_data=False,
     )
-    print(f"train on them with --config.data.train=tfds:{given.dest}:{given.split}")
+    # A relative path would be taken for a name.
+    where = dest if "://" in given.dest else os.path.abspath(dest)
+    print(f"train on them with --config.data.train=tfds:{where}:{given.split}")
 
 
 def _features(has_several: bool) -> Any:
