@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 
 class MetricsWriter:
@@ -26,6 +23,10 @@ class MetricsWriter:
         Attributes:
           evaluated: steps whose evaluation is written.
         """
+        # Later than this file: it imports torch, for seconds, where that is installed.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         path = workdir / "metrics.jsonl"
         lines = [line for line in read_json_lines(path) if "step" in line]
         kept = [line for line in lines if line["step"] <= step]
@@ -46,6 +47,9 @@ class MetricsWriter:
 
     def write(self, step: int, examples_seen: int, values: Mapping[str, float]) -> None:
         """Appends one line and its events; on disk when it returns."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         line = {"step": step, "examples_seen": examples_seen, **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -117,10 +121,30 @@ class Progress:
         self._stream = sys.stderr
         self._live = self._stream.isatty()
         self._minutes: dict[str, int] = {}
+        self._began: dict[str, tuple[float, int]] = {}
 
     def show(self, what: str, seconds: float) -> None:
         """That `what` goes on since `seconds`; without a terminal, every minute."""
-        text = f"{what}: {duration(seconds)}"
+        self._state(what, f"{what}: {duration(seconds)}", seconds)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """That `done` of `total` are done, how many a second, and the time left.
+
+        A bar on a terminal, elsewhere a line every minute and at the end.
+        """
+        now = time.monotonic()
+        began, before = self._began.setdefault(what, (now, done))
+        self._minutes.setdefault(what, 0)
+        seconds, text = now - began, count(what, done, total)
+        if done > before and seconds:
+            rate = (done - before) / seconds
+            text += f", {rate:,.0f}/s, {duration((total - done) / rate)} left"
+        if done == total and not self._live:
+            self.line(text.removesuffix(", 0s left"))
+        else:
+            self._state(what, text, seconds)
+
+    def _state(self, what: str, text: str, seconds: float) -> None:
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r\x1b[K{text[:width]}")
@@ -129,16 +153,6 @@ class Progress:
             self._minutes[what] = int(seconds // 60)
             self._stream.write(text + "\n")
             self._stream.flush()
-
-    def count(self, what: str, done: int, total: int) -> None:
-        """That `done` of `total` are done; a bar on a terminal, a line at the end."""
-        text = count(what, done, total)
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{text[:width]}")
-            self._stream.flush()
-        elif done == total:
-            self.line(text)
 
     def line(self, text: str) -> None:
         """A line that stays."""

@@ -143,19 +143,29 @@ def write(path: Path, records: Iterable[tuple[str, bytes, str]]) -> int:
     Raises:
       UserError: the file cannot be written.
     """
+    return write_packed(path, itertools.starmap(pack, records))
+
+
+def pack(key: str, image: bytes, caption: str) -> bytes:
+    """A record as it stands in a file; see `write`."""
+    return msgpack.packb({"key": key, "image": image, "caption": caption})
+
+
+def write_packed(path: Path, records: Iterable[bytes]) -> int:
+    """`write` of any records."""
     partial, count = path.with_name(f".{path.name}.partial"), 0
     try:
         writer = array_record_module.ArrayRecordWriter(str(partial), _WRITER_OPTIONS)
         try:
-            for key, image, caption in records:
-                record = {"key": key, "image": image, "caption": caption}
-                writer.write(msgpack.packb(record))
+            for record in records:
+                writer.write(record)
                 count += 1
         finally:
             writer.close()
         os.replace(partial, path)
     except RuntimeError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
+        reason = str(error).split("; ")[0]
+        raise UserError(f"{path} cannot be written: {reason}") from None
     finally:
         partial.unlink(missing_ok=True)
     return count

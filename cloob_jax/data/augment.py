@@ -46,7 +46,9 @@ class BadRecord(Exception):
         self.kind = kind
 
 
-def decode(encoded: bytes, upright: bool = False) -> Image.Image:
+def decode(
+    encoded: bytes, upright: bool = False, least: int | None = None
+) -> Image.Image:
     """Decodes JPEG, PNG or WebP to RGB; of an animation, the first picture.
 
     Palettes are resolved before any resizing (the published code resizes the indices).
@@ -55,11 +57,15 @@ def decode(encoded: bytes, upright: bool = False) -> Image.Image:
       encoded: the content of a file.
       upright: whether to turn what a camera marked as turned. Published evaluations
         do not.
+      least: of a JPEG whose sides are twice that and more, a half, a quarter or an
+        eighth is decoded, which is quicker; but no side gets smaller than that.
 
     Raises:
       BadRecord: not an image, truncated, or more than 89 million pixels.
     """
     with _opened(encoded) as image:
+        if least is not None:
+            image.draft(None, (least, least))
         orientation = _orientation(image) if upright else 1
         rgb = _eight_bits(image).convert("RGB")
         return rgb.transpose(_UPRIGHT[orientation]) if orientation > 1 else rgb

@@ -12,18 +12,14 @@ the training ones (`captions/test/0.tar` with `s0000000.jpg`, `.txt`).
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cloob_jax import worker_pool
 from cloob_jax.data.shapes.shards import (
     Settings,
     Shard,
@@ -73,7 +69,7 @@ def generate(
             f"cannot write the shapes data set to {directory}: {reason}; free some "
             "space or choose a directory elsewhere"
         ) from error
-    except BrokenProcessPool as error:
+    except worker_pool.Died as error:
         raise UserError(
             "a process that drew the shapes data set was killed, perhaps for want of "
             "memory; start again when there is more"
@@ -151,10 +147,11 @@ def _write_whole(
         shards = plan_shards(settings)
         total = sum(len(shard.scenes) for shard in shards)
         done = 0
+        work = functools.partial(_write_shard, making, settings)
         with contextlib.closing(
-            _write_shards(making, settings, shards, num_processes)
-        ) as counts:
-            for num_scenes in counts:
+            worker_pool.results(work, shards, num_processes or worker_pool.num_cores())
+        ) as results:
+            for _, num_scenes in results:
                 done += num_scenes
                 if report is not None:
                     report(done, total)
@@ -165,45 +162,8 @@ def _write_whole(
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_shards(
-    directory: Path, settings: Settings, shards: list[Shard], num_processes: int | None
-) -> Generator[int, None, None]:
-    """Yield the number of scenes of each shard as it is written."""
-    num_processes = min(num_processes or _count_cores(), len(shards))
-    if num_processes == 1:
-        for shard in shards:
-            yield write_shard(directory, settings, shard)
-        return
-    # Spawned, because a forked copy of a process that runs JAX's threads can hang.
-    pool = ProcessPoolExecutor(
-        num_processes, multiprocessing.get_context("spawn"), _start_worker
-    )
-    try:
-        futures = [
-            pool.submit(write_shard, directory, settings, shard) for shard in shards
-        ]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _count_cores() -> int:
-    # The cores that this process may use, where the system tells (not on macOS).
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _start_worker() -> None:
-    """Leave signals to the parent, and end when it does, even if it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+def _write_shard(
+    directory: Path, settings: Settings, shard: Shard, report: Callable
+) -> int:
+    del report
+    return write_shard(directory, settings, shard)
