@@ -97,7 +97,7 @@ class TarRecords:
         """Brings neighbours nearer, in as few pieces as they lie in."""
         rows = np.asarray(self._index[records.start : records.stop])
         for shard in np.unique(rows[:, 0]):
-            for start, end in _pieces(rows[rows[:, 0] == shard, 1:5]):
+            for start, end in _pieces(rows[rows[:, 0] == shard]):
                 self._shards[shard].expect(start, end)
 
     def keep_index(self, folder: str) -> str:
@@ -121,11 +121,14 @@ class TarRecords:
         self._index = np.load(self._index_file, mmap_mode="r")
 
 
-def _pieces(places: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges that hold all members `[n, 4]` of offset, size, offset, size."""
-    members = places.reshape(-1, 2)
+def _pieces(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges that hold all members of some rows of the index, headers included."""
+    _, offset, size, other_offset, other_size, header = rows.T
+    images = np.stack([header, offset + size], 1)
+    others = np.stack([other_offset, other_offset + other_size], 1)
+    members = np.concatenate([images, others])
     members = members[np.argsort(members[:, 0])]
-    starts, ends = members[:, 0], np.maximum.accumulate(members.sum(1))
+    starts, ends = members[:, 0], np.maximum.accumulate(members[:, 1])
     first = np.flatnonzero(np.r_[True, starts[1:] > ends[:-1] + _GAP])
     for start, end in zip(starts[first], ends[np.r_[first[1:], 0] - 1], strict=True):
         yield int(start), int(end)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cloob_jax import worker_pool
 from cloob_jax.data import sources
 from cloob_jax.data.pipeline import LoadPair
 from cloob_jax.data.protocol import Source
@@ -61,7 +62,7 @@ def _contents(source: Source, given: argparse.Namespace, progress: Progress) -> 
         source,
         sample.choose(total, wanted),
         image_size=given.image_size,
-        num_threads=rates.num_cores(),
+        num_threads=worker_pool.num_cores(),
         report=functools.partial(progress.count, "records"),
     )
     where, text_of = _readers(source)
@@ -94,7 +95,7 @@ def _rates(source: Source, given: argparse.Namespace) -> Found:
     except Exception as error:  # what stops a run, and is a finding already
         yield Fact("decoding", f"not measured: {error}", {"error": str(error)})
         return
-    cores, target = rates.num_cores(), given.images_per_second
+    cores, target = worker_pool.num_cores(), given.images_per_second
     yield from rates.facts(measured, target, given.image_size, cores)
 
 
@@ -102,7 +103,7 @@ def _throughput(
     source: Source, given: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
     load = LoadPair(source, Tokenizer(given.context_length), given.image_size)
-    cores = rates.num_cores()
+    cores = worker_pool.num_cores()
     try:
         turns = throughput.measure(load, cores, given.seconds, progress)
     except Exception as error:  # as above

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,14 +31,6 @@ class Rates:
 
     reading: dict[int, tuple[float, float]]
     per_core: float
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    # Not on macOS.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def measure(load: pipeline.LoadPair, seconds: float) -> Rates:

@@ -33,24 +33,27 @@ _FAULTS = (
     ),
     (r"the file is missing", ("missing files", "fetch or write them anew")),
     (
-        r"rows without an image",
-        ("rows without an image", "nothing: they are left out, as failed downloads"),
-    ),
-    (
         r"cannot be listed",
         ("closed folders", "allow to read them: chmod -R u+rX FOLDER"),
     ),
 )
 
 
-def left_out(faults: list[Fault]) -> Iterator[Finding]:
+def left_out(faults: list[Fault]) -> Iterator[Fact | Finding]:
     """What the index could not use, by what it is."""
     kinds: dict[tuple[str, str], list[Fault]] = defaultdict(list)
+    empty = 0
     for fault in faults:
-        kinds[_kind(fault.reason)].append(fault)
+        rows = re.match(r"(\d+) rows without an image", fault.reason)
+        if rows:
+            empty += int(rows[1])
+        else:
+            kinds[_kind(fault.reason)].append(fault)
+    if empty:  # as img2dataset leaves them
+        text = f"{empty:,} rows without an image, failed downloads, are passed over"
+        yield Fact("passed over", text, {"rows_without_image": empty})
     for (name, fix), those in kinds.items():
-        rows = [re.match(r"(\d+) rows", fault.reason) for fault in those]
-        count = sum(int(row[1]) if row else 1 for row in rows)
+        count = len(those)
         shards = {fault.shard for fault in those}
         places = f"{len(shards):,} files" if len(shards) > 1 else those[0].shard
         text = f"{count:,} in {places}"

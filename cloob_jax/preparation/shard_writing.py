@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cloob_jax.data import array_records, augment
-from cloob_jax.data.protocol import Source
+from cloob_jax.data.protocol import ReadsAhead, Source
 from cloob_jax.preparation import shrinking
 
 _REPORT_SECONDS = 0.25
+_TOLD = 500  # records that are fetched together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def usable(
     Raises:
       OSError: the disk fails.
     """
-    for number in numbers:
+    for number in _told(source, numbers):
         try:
             before, text = source[number]
             captions = augment.decode_captions(text)
@@ -123,6 +124,16 @@ def usable(
         tally.bytes_after += len(after)
         tally.most_captions = max(tally.most_captions, len(captions))
         yield _plain(source.name(number)[1]), after, captions
+
+
+def _told(source: Source, numbers: range) -> Iterator[int]:
+    """The numbers; of those that come next a source that is far away is told."""
+    for start in range(numbers.start, numbers.stop, _TOLD):
+        for first in (start, start + _TOLD):
+            coming = range(first, min(first + _TOLD, numbers.stop))
+            if coming and isinstance(source, ReadsAhead):
+                source.expect(coming)
+        yield from range(start, min(start + _TOLD, numbers.stop))
 
 
 def write(job: Job, folder: Path, number: int, report: Callable[[int], None]) -> Tally:

@@ -196,3 +196,15 @@ def test_threads_and_processes_share_it(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             assert list(pool.map(copy.__getitem__, range(len(copy)))) == expected
+
+
+def test_many_shards_are_indexed_in_processes(tmp_path, monkeypatch):
+    shards = [write_tar(tmp_path / f"{n:03d}.tar", pairs(n % 3 + 1)) for n in range(7)]
+    reports = []
+    expected = TarRecords(shards[:6], "txt")
+    monkeypatch.setattr("cloob_jax.data.tar_index._MANY", 7)
+    monkeypatch.setattr("cloob_jax.data.tar_index._NUM_THREADS", None)
+    monkeypatch.setattr("cloob_jax.worker_pool.num_cores", lambda: 2)
+    records = TarRecords(shards, "txt", lambda *done: reports.append(done))
+    assert reports == [(n, 7) for n in range(1, 8)]
+    assert [records[n] for n in range(12)] == [expected[n] for n in range(12)]
