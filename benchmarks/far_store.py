@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _measure(url: str, given: argparse.Namespace, copies: Path) -> list[dict]:
-    from cloob_jax.data import files, near_copies, order, sources
+    from cloob_jax.data import near_copies, order, remote_files, sources
 
     near_copies.MAX_BYTES = int(given.copies_gb * 1e9)
     began = time.monotonic()
@@ -64,19 +64,19 @@ def _measure(url: str, given: argparse.Namespace, copies: Path) -> list[dict]:
     indexing = time.monotonic() - began
     print(f"indexed {len(source)} records in {indexing:.1f} s")
     requests: list[int] = []
-    fetch = files.RemoteFile.fetch
+    fetch = remote_files.RemoteFile.fetch
 
-    def counted(self: files.RemoteFile, start: int, end: int) -> bytes:
+    def counted(self: remote_files.RemoteFile, start: int, end: int) -> bytes:
         requests.append(end - start)
         return fetch(self, start, end)
 
-    files.RemoteFile.fetch = counted
+    remote_files.RemoteFile.fetch = counted
     watch = _Watch(copies)
     print(f"memory before: {watch.most_memory / 1e6:.0f} MB")
     rows = []
     for shuffle, count in (("window", given.records), ("global", 2048)):
         requests.clear()
-        files.RemoteFile._recent.clear()
+        remote_files.RemoteFile._recent.clear()
         numbers = order.shuffled(source, 0, shuffle)
         waits, seconds, num_bytes = _take(source, numbers, count, given)
         rows.append(

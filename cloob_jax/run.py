@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data import files, mixture, pipeline, shapes, sources
+from cloob_jax.data import mixture, pipeline, remote_files, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
@@ -187,7 +187,7 @@ def _introduction(run: Run, state: TrainState) -> str:
     ]
     if run.bad:
         lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")
-    if files.is_remote(config.data.train) and config.data.shuffle == "global":
+    if remote_files.is_remote(config.data.train) and config.data.shuffle == "global":
         lines.append(
             "every example is a request of its own: config.data.shuffle=window reads "
             "large pieces"

@@ -53,9 +53,9 @@ def test_every_room_has_a_test():
     # (zero_shot, writers), what data sets share (labelled, captioned).
     elsewhere = {"errors", "state", "protocol", "program", "order", "bad_records"}
     elsewhere |= {"results", "samples", "embedder", "pictures", "folders", "figures"}
-    # Bounds (train, mixture), indices (tars, csv_rows), copies (files).
+    # Bounds (train, mixture), indices (tars, csv_rows), copies (remote_files).
     elsewhere |= {"validation", "tar_index", "index_cache", "parquet_index"}
-    elsewhere |= {"near_copies"}
+    elsewhere |= {"near_copies", "files"}
     # What objectives are made of; scenes and shards of the shapes data set.
     elsewhere |= {"contrastive", "hopfield", "pairwise", "passage", "scenes", "shards"}
     # The published formats (convert), commands (main, convert), encoders for one format

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from cloob_jax import user_cache
-from cloob_jax.data import files
+from cloob_jax.data import remote_files
 from cloob_jax.errors import UserError
 
 
@@ -73,7 +73,7 @@ def keep(index: Path, folder: str, identity: Iterable[str]) -> str:
     name = _beside_name(identity)
     try:
         for suffix in (".npy", ".json"):
-            files.put(index.with_suffix(suffix), folder, name + suffix)
+            remote_files.put(index.with_suffix(suffix), folder, name + suffix)
     except Exception as error:  # each storage has errors of its own
         reason = str(error) or type(error).__name__
         raise UserError(f"{folder}: the index cannot be kept there: {reason}") from None
@@ -90,7 +90,7 @@ def _digest(identity: Iterable[str]) -> str:
 
 
 def _fetch(folder: str, name: str, file: IO[bytes]) -> None:
-    files.get(folder, name, Path(file.name))
+    remote_files.get(folder, name, Path(file.name))
 
 
 def identity_of(file: Path) -> str:

@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from cloob_jax.data import augment, files, folders, index_cache, parquet_index, patterns
+from cloob_jax.data import (
+    augment,
+    files,
+    folders,
+    index_cache,
+    parquet_index,
+    patterns,
+    remote_files,
+)
 from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
@@ -46,7 +54,7 @@ class ParquetRecords:
     def __init__(
         self,
         field: str,
-        found: Sequence[Path | files.RemoteFile],
+        found: Sequence[Path | remote_files.RemoteFile],
         columns: tuple[str, str] | None = None,
     ):
         """Reads what the files tell of their row groups, or finds it from earlier.
@@ -104,7 +112,7 @@ class ParquetRecords:
             image = image.get("bytes") or image.get("path")
         if isinstance(image, str):
             folder = self._folders[int(self._index[number][0])]
-            if files.is_remote(folder):
+            if remote_files.is_remote(folder):
                 raise augment.BadRecord(
                     "missing image", "its path leads away from afar"
                 )

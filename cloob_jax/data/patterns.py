@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloob_jax.data import files
+from cloob_jax.data import remote_files
 from cloob_jax.errors import UserError
 
 
 def find(
     pattern: str, field: str, in_folder: Sequence[str], expected: str
-) -> list[Path] | list[files.RemoteFile]:
+) -> list[Path] | list[remote_files.RemoteFile]:
     """The files that `pattern` names, in the natural order of their names.
 
     Args:
@@ -32,7 +32,7 @@ def find(
     """
     names = expand_braces(pattern)
     matches: list[list]
-    if files.is_remote(pattern):
+    if remote_files.is_remote(pattern):
         matches = _find_remote(f"{field}={pattern}", names, in_folder)
     else:
         matches = [_match(name, in_folder) for name in names]
@@ -75,17 +75,19 @@ def expand_braces(pattern: str) -> list[str]:
 
 def _find_remote(
     field: str, names: Sequence[str], in_folder: Sequence[str]
-) -> list[list[files.RemoteFile]]:
+) -> list[list[remote_files.RemoteFile]]:
     try:
         # Threads, since each is a request.
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            return list(pool.map(lambda name: files.find(name, in_folder), names))
+            return list(
+                pool.map(lambda name: remote_files.find(name, in_folder), names)
+            )
     except Exception as error:  # each library has errors of its own
         first, *_ = [*str(error).splitlines(), ""]
         raise UserError(f"{field}: {type(error).__name__}: {first}") from None
 
 
-def below_common_folder(found: Sequence[Path | files.RemoteFile]) -> list[str]:
+def below_common_folder(found: Sequence[Path | remote_files.RemoteFile]) -> list[str]:
     """Short names, with the folder where files of one name lie in several."""
     paths = [str(file) for file in found]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -111,7 +113,7 @@ def _match(name: str, in_folder: Sequence[str]) -> list[Path]:
     return [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]
 
 
-def _natural(path: Path | files.RemoteFile) -> list:
+def _natural(path: Path | remote_files.RemoteFile) -> list:
     """Orders 2.tar before 10.tar, whatever the zeros."""
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if part.isdigit() else part for part in parts]
@@ -119,7 +121,7 @@ def _natural(path: Path | files.RemoteFile) -> list:
 
 def _nearest(name: str) -> str:
     """Where the first name was looked for, and what lies there."""
-    if files.is_remote(name):
+    if remote_files.is_remote(name):
         return ""
     path = Path(name).expanduser()
     if path.is_dir():

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloob_jax import validation
-from cloob_jax.data import files, folders, patterns, tfds
+from cloob_jax.data import folders, patterns, remote_files, tfds
 from cloob_jax.data.array_records import ArrayRecords
 from cloob_jax.data.csv_rows import CsvRecords
 from cloob_jax.data.mixture import Mixture
@@ -81,7 +81,7 @@ def _find(name: str) -> tuple[_Form, list]:
     if name.startswith("tfds:"):
         return _TFDS, [Path(name)]
     folder = Path(name).expanduser()
-    if folder.is_dir() and not files.is_remote(name):
+    if folder.is_dir() and not remote_files.is_remote(name):
         form = _form_of(folder)
         if form is not None:
             return form, [folder]
@@ -95,7 +95,7 @@ def _find(name: str) -> tuple[_Form, list]:
         raise UserError(
             f"{_FIELD}={name}: matches {both}; name one kind, or both as A::B"
         )
-    if files.is_remote(name) and not forms[0].may_be_remote:
+    if remote_files.is_remote(name) and not forms[0].may_be_remote:
         far = " and ".join(form.what for form in _FORMS if form.may_be_remote)
         raise UserError(
             f"{_FIELD}={name}: {forms[0].what} are read from local disks alone, "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.data import files, patterns, tar_index
+from cloob_jax.data import files, patterns, remote_files, tar_index
 from cloob_jax.errors import UserError
 
 _NEAR = 1 << 14  # bytes between image and companion that are read along with them
@@ -34,7 +34,7 @@ class TarRecords:
 
     def __init__(
         self,
-        shards: Sequence[Path | files.RemoteFile],
+        shards: Sequence[Path | remote_files.RemoteFile],
         companion: str,
         report: Callable[[int, int], None] | None = None,
     ):
@@ -77,7 +77,7 @@ class TarRecords:
             return both[:size], both[other_offset - offset :]
         return file.read(offset, size), file.read(other_offset, other_size)
 
-    def shards(self) -> list[tuple[Path | files.RemoteFile, int]]:
+    def shards(self) -> list[tuple[Path | remote_files.RemoteFile, int]]:
         """The tars, and how many records each has."""
         numbers = self._index[:, 0]
         ends = [bisect.bisect(numbers, number) for number in range(len(self._shards))]

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from cloob_jax.data import patterns, tar_index
-from cloob_jax.data.files import File, RemoteFile, as_file
+from cloob_jax.data.files import File, as_file
 from cloob_jax.data.mixture import Mixture
 from cloob_jax.data.protocol import Fault, Sharded, Source
+from cloob_jax.data.remote_files import RemoteFile
 from cloob_jax.preparation.findings import LIMITS, Fact, Finding, of
 
 _EXAMPLES = 3

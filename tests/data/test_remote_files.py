@@ -10,7 +10,7 @@ import pytest
 from range_server import serving
 from test_tars import pairs, write_tar
 
-from cloob_jax.data import files, near_copies, order, sources
+from cloob_jax.data import near_copies, order, remote_files, sources
 from cloob_jax.data.tars import TarRecords
 from cloob_jax.errors import UserError
 
@@ -18,8 +18,8 @@ from cloob_jax.errors import UserError
 @pytest.fixture(autouse=True)
 def no_copies_of_others(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "_PAUSES", (0, 0))
-    files.RemoteFile._recent.clear()
+    monkeypatch.setattr(remote_files, "_PAUSES", (0, 0))
+    remote_files.RemoteFile._recent.clear()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_processes_share_what_was_fetched(store):
     far.expect(range(0, 1000))
     expected = far[500]
     store.log.clear()
-    files.RemoteFile._recent.clear()  # as in another process
+    remote_files.RemoteFile._recent.clear()  # as in another process
     other = pickle.loads(pickle.dumps(far))
     other.expect(range(0, 1000))
     assert other[500] == expected and store.log == []
