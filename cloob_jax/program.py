@@ -65,8 +65,13 @@ class Program:
     embedders: Callable[[TrainState], tuple[EmbedImages, EmbedTexts]]
 
 
-def build(config: ConfigDict, mesh: Mesh) -> Program:
+def build(config: ConfigDict, mesh: Mesh, total_steps: int | None = None) -> Program:
     """Puts the parts together; compiles nothing yet.
+
+    Args:
+      config: as `configs/common.py` describes it.
+      mesh: of the devices.
+      total_steps: of the whole run; None: what `num_steps` says of a new one.
 
     Raises:
       UserError: a value that cannot be meant, by its field's name.
@@ -83,7 +88,8 @@ def build(config: ConfigDict, mesh: Mesh) -> Program:
     shapes = architecture.abstract_variables(model)
     _check_groups(config, "batch_stats" in shapes)
     frozen = _frozen(config, shapes["params"])
-    total_steps, schedule, tx = _build_optimiser(config, frozen)
+    total_steps = total_steps or num_steps(config)
+    schedule, tx = _build_optimiser(config, total_steps, frozen)
     first_state = functools.partial(_first_state, config, tx)
     abstract_state = jax.eval_shape(first_state, shapes)
     shardings = sharding.tree_shardings(abstract_state, mesh)
@@ -146,10 +152,20 @@ def _embedders(
     return lambda state: bind(state.evaluated(), state.batch_stats)
 
 
-def num_steps(config: ConfigDict) -> int:
-    """The length of the run in steps; `total_examples` decides if it is given."""
+def num_steps(config: ConfigDict, done: int = 0, examples_seen: int = 0) -> int:
+    """The length of the run in steps; `total_examples` decides if it is given.
+
+    Args:
+      config: as `configs/common.py` describes it.
+      done: steps so far, at this batch size or others.
+      examples_seen: in these.
+
+    Raises:
+      UserError: there is not one.
+    """
     if config.total_examples is not None:
-        result = config.total_examples // config.batch_size
+        left = max(config.total_examples - examples_seen, 0)
+        result = done + left // config.batch_size
     else:
         result = config.total_steps or 0
     if result < 1:
@@ -176,10 +192,9 @@ def _check_groups(config: ConfigDict, has_batch_norm: bool) -> None:
 
 
 def _build_optimiser(
-    config: ConfigDict, frozen: Any
-) -> tuple[int, optax.Schedule, optax.GradientTransformation]:
-    """The number of steps, the learning rate at each, and what applies it."""
-    total_steps = num_steps(config)
+    config: ConfigDict, total_steps: int, frozen: Any
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """The learning rate at each step, and what applies it."""
     schedule = optim.schedule(
         config.optim.schedule,
         learning_rate=config.optim.learning_rate,
@@ -196,7 +211,7 @@ def _build_optimiser(
         grad_clip_norm=config.optim.grad_clip_norm,
         frozen=frozen,
     )
-    return total_steps, schedule, tx
+    return schedule, tx
 
 
 def _draw(config: ConfigDict, model: models.DualEncoder) -> Mapping[str, Any]:

@@ -1,11 +1,12 @@
 """Going on where a run was: its place in the data, and what must not have changed."""
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cloob_jax import warm_start
+from cloob_jax import validation, warm_start
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
@@ -18,6 +19,7 @@ from cloob_jax.state import TrainState
 # columns and the weights too), what is shown or kept, and how the same numbers are
 # computed.
 _FREE = (
+    "accept_changed",
     "accumulate_steps",
     "checkpoint_steps",
     "data.columns",
@@ -53,12 +55,22 @@ def start(
     config: ConfigDict,
     source: Source,
     group: ProcessGroup,
+    report: Callable[[str], None],
 ) -> tuple[TrainState, int]:
     """The latest checkpoint's state and examples seen, or a new state and 0.
 
+    Args:
+      checkpoints: of the run directory.
+      program: whose state it is.
+      config: of this run; what has changed and may, `config.accept_changed` says.
+      source: the data.
+      group: the processes of the run.
+      report: told of what has changed.
+
     Raises:
       UserError: the checkpoint was made with other data, or with a config that differs
-        in a field on which the state depends; or processes see other checkpoints.
+        in a field on which the run depends, and nobody asked for it; or processes see
+        other checkpoints.
     """
     step = checkpoints.latest_step()
     group.agree({"the latest step in --workdir": step})
@@ -70,20 +82,30 @@ def start(
             "as --config.init_from, and another --workdir"
         )
     saved, saved_config = checkpoints.describe(step)
+    accepted = validation.fields(config.accept_changed)
     changed = differences(saved_config, plain(config))
-    if changed:
-        field, there, here = changed[0]
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    refused = [change for change in changed if not _covers(accepted, change[0])]
+    if refused:
+        field, there, here = refused[0]
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        names = ",".join([*accepted, *(name for name, _, _ in refused)])
         raise UserError(
             f"--workdir holds step {step} of a run with config.{field}={there}, now it "
-            f"is {here}{more}; give the old value to go on, or another --workdir"
+            f"is {here}{more}; give the old value to go on, or another --workdir, or "
+            f"--config.accept_changed={names} to go on with the new one"
         )
     if saved["fingerprint"] != source.fingerprint:
-        raise UserError(
-            f"config.data.train={config.data.train}: not the data that --workdir was "
-            f"trained on up to step {step} (other files, sizes, columns or weights); "
-            "point to the same data to go on, or give another --workdir"
-        )
+        if not _covers(accepted, "data.train"):
+            names = ",".join([*accepted, "data.train"])
+            raise UserError(
+                f"config.data.train={config.data.train}: not the data that --workdir "
+                f"was trained on up to step {step} (other files, sizes, columns or "
+                "weights); point to the same data to go on, or give another --workdir, "
+                f"or --config.accept_changed={names} to go on in the new data"
+            )
+        report(f"the data has changed after step {step}: going on in the new order")
+    for field, there, here in changed:
+        report(f"config.{field} has changed after step {step}: {there} -> {here}")
     return checkpoints.restore(step, program.abstract_state), saved["examples_seen"]
 
 
@@ -95,9 +117,12 @@ def differences(
     return [
         (field, before.get(field), now.get(field))
         for field in sorted(before.keys() | now.keys())
-        if before.get(field) != now.get(field)
-        and not any(field == free or field.startswith(f"{free}.") for free in _FREE)
+        if before.get(field) != now.get(field) and not _covers(_FREE, field)
     ]
+
+
+def _covers(names: Sequence[str], field: str) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in names)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

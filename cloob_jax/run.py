@@ -84,7 +84,8 @@ def set_up(
         )
     plain = resume.plain(config)
     group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
-    parts = program.build(config, sharding.make_mesh(**config.mesh))
+    mesh = sharding.make_mesh(**config.mesh)
+    parts = program.build(config, mesh)
     source, tests = _open_data(config, group, log)
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
@@ -93,7 +94,12 @@ def set_up(
         Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
     )
     stack.enter_context(group.failing_together(checkpoints.is_saving))
-    state, examples_seen = resume.start(checkpoints, parts, config, source, group)
+    state, examples_seen = resume.start(
+        checkpoints, parts, config, source, group, log.line
+    )
+    total_steps = program.num_steps(config, int(state.step), examples_seen)
+    if total_steps != parts.total_steps:  # earlier batches were of another size
+        parts = program.build(config, mesh, total_steps)
     metrics, bad = None, None
     if group.is_leader:
         run_directory.describe(workdir, plain)
@@ -113,7 +119,7 @@ def set_up(
         metrics=metrics,
         bad=bad,
     )
-    log.line(_introduction(run, state))
+    log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
 
 
@@ -162,7 +168,7 @@ def _generate(config: ConfigDict, log: writers.Log) -> None:
     shapes.generate(Path(settings.pop("directory")), **settings, report=report)
 
 
-def _introduction(run: Run, state: TrainState) -> str:
+def _introduction(run: Run, state: TrainState, examples_seen: int) -> str:
     """What is about to happen, in a few lines."""
     config, parts = run.config, run.parts
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -172,7 +178,7 @@ def _introduction(run: Run, state: TrainState) -> str:
     )
     processes = f" in {run.group.size} processes" if run.group.size > 1 else ""
     step = int(state.step)
-    num_examples = parts.total_steps * config.batch_size
+    num_examples = examples_seen + (parts.total_steps - step) * config.batch_size
     epochs = " and ".join(
         f"{e:.1f}" for e in mixture.epochs(run.load.source, num_examples)
     )

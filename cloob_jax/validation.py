@@ -69,10 +69,22 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"config.{field}={value}: expected {limits}{_REASONS.get(field, '')}"
             )
+    _check_accepted(config)
     if config.data.columns is not None:
         columns(config.data.columns)
     if config.data.weights is not None and config.data.train:
         weights(config.data.weights, len(parts(config.data.train)))
+
+
+def _check_accepted(config: ConfigDict) -> None:
+    for name in fields(config.accept_changed):
+        try:
+            _value(config, name)
+        except (AttributeError, KeyError, TypeError):
+            raise UserError(
+                f"config.accept_changed={config.accept_changed}: there is no field "
+                f"config.{name}; expected names such as batch_size,data.train"
+            ) from None
 
 
 def parts(train: str) -> list[str]:
@@ -106,6 +118,11 @@ def columns(text: str) -> tuple[str, str]:
             f"config.data.columns={text}: expected two names, IMAGE,CAPTION"
         )
     return names[0], names[1]
+
+
+def fields(text: str | None) -> list[str]:
+    """The names of `config.accept_changed`."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def weights(text: str, num_parts: int) -> list[int]:

@@ -35,6 +35,9 @@ def get_config() -> ConfigDict:
                 "scan_layers": True,  # False: slower to compile, may run faster
                 "attention": "auto",  # xla, cudnn; auto: cudnn where it works
             },
+            # Fields that may have changed since the run was stopped, as in
+            # batch_size,data.train; others on which the run depends are refused.
+            "accept_changed": placeholder(str),
             # A run directory whose parameters this run starts from, and which of them:
             # image, text, or an expression found in their paths; None: all.
             "init_from": placeholder(str),

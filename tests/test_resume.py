@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from cloob_jax import resume
+from cloob_jax import program, resume
 
 
 def plain(**overrides):
@@ -55,3 +55,13 @@ def test_runs_from_before_a_field_did_what_it_says_now():
     assert resume.differences(saved, plain(**{"data.resize": "pil"})) == []
     [found] = resume.differences(saved, plain(**{"data.resize": "fast"}))
     assert found == ("data.resize", "pil", "fast")
+
+
+def test_the_length_in_examples_holds_over_batch_sizes():
+    config = importlib.import_module("configs.shapes_tiny").get_config()
+    config.total_examples, config.batch_size = 1000, 32
+    assert program.num_steps(config) == 1000 // 32
+    # 10 steps of 32, then 20 of 34 and none for the last 10 examples.
+    config.batch_size = 34
+    for done in range(10, 31):
+        assert program.num_steps(config, done, 320 + 34 * (done - 10)) == 30

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from test_step import few_words
 from test_tokenizer_file import write
 
-from cloob_jax import train
+from cloob_jax import train, writers
 from cloob_jax.data import shapes
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
@@ -76,6 +76,8 @@ def make_config(data, **overrides):
         ({"data.train": "gs://bucket/0.tar"}, "gs://bucket.*only local paths"),
         ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
         ({"total_examples": 15}, "no whole step"),
+        ({"accept_changed": "batchsize"}, r"no field config\.batchsize"),
+        ({"accept_changed": "seed.x"}, r"no field config\.seed\.x"),
         ({"data.train": ""}, r"config\.data\.train is empty"),
         ({"data.train": "/nowhere/{0..3}.tar"}, "which does not exist"),
         ({"evals.shape.root": "/nowhere"}, r"config\.evals\.shape.*nowhere"),
@@ -155,9 +157,7 @@ def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):
     config = make_config(data, evals={})
     train.train_and_evaluate(config, tmp_path / "run")
     other = tmp_path / "other"
-    shutil.copytree(data / "train", other)
-    tar = other / "00000.tar"
-    tar.write_bytes(tar.read_bytes() + bytes(10240))
+    copy_with_a_longer_tar(data / "train", other)
     with pytest.raises(UserError, match="not the data that --workdir was trained on"):
         train.train_and_evaluate(
             make_config(data, evals={}, **{"data.train": str(other)}), tmp_path / "run"
@@ -168,6 +168,40 @@ def test_another_data_set_in_the_same_workdir_is_refused(data, tmp_path):
     train.train_and_evaluate(
         make_config(data, evals={}, **{"data.train": str(moved)}), tmp_path / "run"
     )
+
+
+def test_another_batch_size_or_data_set_is_taken_where_asked_for(data, tmp_path):
+    settings = {"evals": {}, "total_steps": None, "log_steps": 1, "checkpoint_steps": 2}
+    config = make_config(data, **settings, total_examples=80)
+    workdir, other = tmp_path / "run", tmp_path / "other"
+    train.train_and_evaluate(config, workdir)
+    for step in (4, 5):  # as if it was stopped after step 2
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    copy_with_a_longer_tar(data / "train", other)
+
+    config.batch_size, config.data.train = 24, str(other)
+    with pytest.raises(UserError, match="=16, now it is 24.*changed=batch_size to go"):
+        train.train_and_evaluate(config, workdir)
+    config.accept_changed = "batch_size"
+    with pytest.raises(UserError, match="accept_changed=batch_size,data.train to go"):
+        train.train_and_evaluate(config, workdir)
+    config.accept_changed += ",data.train"
+    train.train_and_evaluate(config, workdir)
+    log = (workdir / "log.txt").read_text()
+    assert "the data has changed after step 2" in log
+    assert "config.batch_size has changed after step 2: 16 -> 24" in log
+    # The 48 examples that are left after two steps make two more.
+    lines = writers.read_json_lines(workdir / "metrics.jsonl")
+    found = [(row["step"], row["examples_seen"]) for row in lines]
+    assert found == [(1, 16), (2, 32), (3, 56), (4, 80)]
+    rates = [row["train/lr"] for row in lines]
+    assert rates[2] == pytest.approx(rates[0] / 2)  # half of the way down the cosine
+
+
+def copy_with_a_longer_tar(source, target):
+    shutil.copytree(source, target)
+    tar = target / "00000.tar"
+    tar.write_bytes(tar.read_bytes() + bytes(10240))
 
 
 class _Asked(ProcessGroup):

@@ -53,8 +53,10 @@ class BadRecords:
             for row in writers.read_json_lines(self.path)
             if row.get("examples_seen", examples_seen + 1) <= examples_seen
         ]
-        self._num_faults = len(faults)
-        self._met = {row["record"] for row in met}
+        # Their numbers mean nothing in other data, with which the run may have begun.
+        here = load.source.fingerprint
+        self._met = {row["record"] for row in met if row.get("data", here) == here}
+        self._num_others = len(faults) + len(met) - len(self._met)
         self.kinds = collections.Counter(row.get("kind", "other") for row in met)
         if rows or met or self.path.exists():
             lines = [json.dumps(row) + "\n" for row in rows + met]
@@ -64,7 +66,7 @@ class BadRecords:
             self._give_up(f"{len(faults)} faults beside {total} good records")
 
     def __len__(self) -> int:
-        return self._num_faults + len(self._met)
+        return self._num_others + len(self._met)
 
     def check(self, bad: np.ndarray, examples_seen: int) -> None:
         """Lists what a batch had to replace.
@@ -95,6 +97,7 @@ class BadRecords:
             "kind": fault.kind,
             "reason": str(fault),
             "record": record,
+            "data": self._load.source.fingerprint,
             "examples_seen": examples_seen,
         }
         with self.path.open("a", encoding="utf-8") as file:

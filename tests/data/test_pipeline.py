@@ -212,6 +212,14 @@ def test_bad_records_are_replaced_alike_and_listed_once(tmp_path):
     assert '"key": "0003"' in wholes[0] and "not an image" in wholes[0]
 
 
+def test_a_record_of_other_data_is_another_record(tmp_path):
+    for number, bad in enumerate([{3}, {3, 4}]):
+        seen, load = number * _BATCH, make_load(tmp_path, bad=bad)
+        records = BadRecords(tmp_path, load, 0.5, examples_seen=seen)
+        records.check(np.array([3, -1]), seen + _BATCH)
+        assert len(records) == number + 1
+
+
 def test_too_many_bad_records_stop_the_run(tmp_path):
     load = make_load(tmp_path, bad={1, 2, 3})
     records = BadRecords(tmp_path, load, max_fraction=0.05)  # 2 of 40 are allowed
