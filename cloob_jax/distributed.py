@@ -103,7 +103,7 @@ def joined(place: Place | None, timeout: float, stays: str) -> Iterator[ProcessG
       UserError: the others do not come, or do not fit.
     """
     if place is None:
-        yield ProcessGroup()
+        yield ProcessGroup(stays=stays)
         return
     if place.process_id:
         hosts, connections = rendezvous.follow(

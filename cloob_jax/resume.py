@@ -27,6 +27,7 @@ _FREE = (
     "data.num_threads",
     "data.num_workers",
     "data.shapes",
+    "data.stall_seconds",
     "data.train",
     "data.weights",
     "eval_steps",

@@ -83,6 +83,8 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
         num_threads=config.data.num_threads,
         shuffle=config.data.shuffle,
         rows=pipeline.local_rows(run.parts.abstract_batch["text"]),
+        stall_seconds=config.data.stall_seconds,
+        end=run.group.end,
     )
     feed = pipeline.place_on_mesh(batches, run.parts.abstract_batch)
     meter = Meter(config.batch_size, step_flops.seconds_at_peak(config))

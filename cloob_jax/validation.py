@@ -21,6 +21,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "data.max_bad_fraction": (0, 1),
     "data.num_workers": (0, math.inf),
     "data.num_threads": (1, math.inf),
+    "data.stall_seconds": (1, math.inf),
     "optim.learning_rate": (0, math.inf),
     "optim.num_cycles": (1, math.inf),
     "optim.warmup_steps": (0, math.inf),

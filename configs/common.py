@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
                 "max_bad_fraction": 0.01,  # of the records seen, before a run stops
                 "num_workers": 0,  # processes that decode; 0: threads of this one
                 "num_threads": 2,  # in each process that decodes
+                # A worker or a disk that brings no example for so long ends the run.
+                "stall_seconds": 40,
                 "shapes": placeholder(ConfigDict),  # data to draw first, if any
             },
             "optim": {

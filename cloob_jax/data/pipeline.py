@@ -10,11 +10,7 @@ cross process borders cheaply, and the names are looked up where they are needed
 import collections
 import dataclasses
 import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import grain
@@ -22,7 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from cloob_jax.data import augment, mixture, order, random_crop
+from cloob_jax.data import augment, mixture, order, random_crop, workers
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.tokenizer import Tokenizer
@@ -105,7 +101,9 @@ def train_batches(
     num_threads: int = 2,
     shuffle: str = "global",
     rows: np.ndarray | None = None,
-) -> grain.DatasetIterator:
+    stall_seconds: int = 40,
+    end: Callable[[BaseException], object] = lambda error: None,
+) -> workers.Batches:
     """This process's rows of each global batch, for ever, from `examples_seen` on.
 
     Args:
@@ -118,12 +116,16 @@ def train_batches(
       num_threads: threads in each worker, or in this process if there is none.
       shuffle: `global` or `window`, see `order.shuffled`.
       rows: of the global batch, ascending; see `local_rows`. None: all.
+      stall_seconds: to wait for a worker or a thread that makes no example.
+      end: called with the error where a thread is stuck, which nobody can end; by
+        default it is waited for.
     """
     numbers = order.shuffled(load.source, seed, shuffle)
     dataset = numbers.random_map(load)[examples_seen:]
     places = order.places(batch_size, shuffle)
     dataset = _Rows(dataset, batch_size, places if rows is None else places[rows])
     batches = dataset.batch(batch_size if rows is None else len(rows))
+    crew = workers.Crew(num_workers)
     iterable = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     )
@@ -134,8 +136,8 @@ def train_batches(
         options = grain.multiprocessing.MultiprocessingOptions(
             num_workers=num_workers, per_worker_buffer_size=2
         )
-        iterable = iterable.mp_prefetch(options, worker_init_fn=_follow_trainer)
-    return iter(iterable)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=crew.start)
+    return workers.Batches(iter(iterable), crew, stall_seconds, end)
 
 
 class _Rows(grain.MapDataset):
@@ -156,7 +158,9 @@ class _Rows(grain.MapDataset):
         if isinstance(index, slice):
             return self.slice(index)
         batch, number = divmod(index, len(self._places))
-        return self._parent[batch * self._batch_size + int(self._places[number])]
+        example = self._parent[batch * self._batch_size + int(self._places[number])]
+        workers.count_example()
+        return example
 
 
 def local_rows(batch: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -179,28 +183,8 @@ def _numbers(texts: jax.ShapeDtypeStruct) -> np.ndarray:
     return np.arange(math.prod(rows)).reshape(rows)
 
 
-def _follow_trainer(worker_index: int, worker_count: int) -> None:
-    """Makes a worker live exactly as long as the trainer.
-
-    Control-C, and the SIGTERM of a scheduler, reach the workers too, while the trainer
-    still needs them for its last step; and Grain's workers would outlive a trainer that
-    was killed.
-    """
-    del worker_index, worker_count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def place_on_mesh(
-    batches: grain.DatasetIterator,
+    batches: workers.Batches,
     abstract_batch: dict[str, jax.ShapeDtypeStruct],
     ahead: int = 2,
 ) -> Generator[tuple[HostBatch, dict[str, jax.Array]], None, None]:

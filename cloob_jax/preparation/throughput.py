@@ -107,7 +107,7 @@ def _run(
         batches.close()
 
 
-def _rate(batches: pipeline.grain.DatasetIterator, seconds: float) -> float:
+def _rate(batches: pipeline.workers.Batches, seconds: float) -> float:
     start, count = time.perf_counter(), 0
     while not count or time.perf_counter() - start < seconds:
         next(batches)
