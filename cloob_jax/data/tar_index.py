@@ -132,7 +132,7 @@ def _members(shard: files.File, start: int = 0) -> Iterator[_Member]:
             raise ValueError(f"no tar header at byte {position}")
         first = position if first is None else first
         kind = header[156:157]
-        size = int(pax.get("size", _number(header[124:136])))
+        size = _size(header, pax)
         data, position = position + _BLOCK, position + _BLOCK + _round_up(size)
         if data + size > end:
             raise ValueError(f"truncated at byte {end}: a member needs {size} bytes")
@@ -146,6 +146,13 @@ def _members(shard: files.File, start: int = 0) -> Iterator[_Member]:
                 yield _Member(name, first, data, size)
             first, long_name, pax = None, None, {}
     raise ValueError("truncated: the end-of-archive marker is missing")
+
+
+def _size(header: bytes, pax: dict[str, str]) -> int:
+    size = int(pax.get("size", _number(header[124:136])))
+    if size < 0:  # it would lead back, for ever
+        raise ValueError(f"a member has a size of {size} bytes")
+    return size
 
 
 def _round_up(size: int) -> int:

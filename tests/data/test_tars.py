@@ -208,3 +208,25 @@ def test_many_shards_are_indexed_in_processes(tmp_path, monkeypatch):
     records = TarRecords(shards, "txt", lambda *done: reports.append(done))
     assert reports == [(n, 7) for n in range(1, 8)]
     assert [records[n] for n in range(12)] == [expected[n] for n in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["header", "pax"])
+def test_a_size_that_would_lead_back_is_a_fault(tmp_path, kind):
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in pairs(2):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            if kind == "pax" and name == "000001.txt":
+                info.pax_headers["size"] = "-512"
+            tar.addfile(info, io.BytesIO(content))
+    content = bytearray(path.read_bytes())
+    if kind == "header":
+        at = content.index(b"000001.txt")
+        content[at + 124 : at + 136] = b"-0000001000\0"
+        content[at + 148 : at + 156] = b" " * 8
+        content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
+        path.write_bytes(content)
+    records = TarRecords([path], "txt")
+    assert len(records) == 1
+    assert any("size of -512 bytes" in fault.reason for fault in records.faults)
