@@ -49,9 +49,9 @@ def test_every_room_has_a_test():
     tested = {path.stem.removeprefix("test_") for path in _ROOT.glob("tests/**/*.py")}
     rooms = {path.stem for path in _ROOT.glob("cloob_jax/**/*.py")} - {"__init__"}
     # Tested through others: the message class, the record of arrays, the protocol, the
-    # compiled parts (step), the order and its gaps (pipeline), tables and pictures
-    # (zero_shot, writers), what data sets share (labelled, captioned).
-    elsewhere = {"errors", "state", "protocol", "program", "order", "bad_records"}
+    # compiled parts (step), tables and pictures (zero_shot, writers), what data sets
+    # share (labelled, captioned).
+    elsewhere = {"errors", "state", "protocol", "program"}
     elsewhere |= {"results", "samples", "embedder", "pictures", "folders", "figures"}
     # Bounds (train, mixture), indices (tars, csv_rows), copies (remote_files).
     elsewhere |= {"validation", "tar_index", "index_cache", "parquet_index"}

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 
 _EXIF_WITHIN = 2**16  # bytes of a JPEG's start, where the standard wants it
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 # A small file can unpack to gigabytes. PIL only warns past this many pixels, which
 # `decode` makes an error.
 _MAX_PIXELS = 89_478_485
@@ -61,8 +62,12 @@ def decode(
         eighth is decoded, which is quicker; but no side gets smaller than that.
 
     Raises:
-      BadRecord: not an image, truncated, or more than 89 million pixels.
+      BadRecord: not an image, truncated or damaged, as far as its format tells, or
+        more than 89 million pixels.
     """
+    if encoded.startswith(_PNG):
+        with _opened(encoded) as image:
+            image.verify()  # the checksums, at which decoding does not look
     with _opened(encoded) as image:
         if least is not None:
             image.draft(None, (least, least))
