@@ -34,6 +34,8 @@ fuzz = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+# A thread that an earlier test has left draws too: beartype does, at each list.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 _KINDS = {"not an image", "undecodable image", "too many pixels"}
 _SIZE = 32  # of the crops
 _TOKENIZER = Tokenizer(16)
