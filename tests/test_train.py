@@ -73,7 +73,7 @@ def make_config(data, **overrides):
         ({"optim.learning_rate": float("nan")}, "learning_rate=nan"),
         ({"data.shuffle": "none"}, "data.shuffle=none: expected global or window"),
         ({"data.resize": "cubic"}, "data.resize=cubic: expected fast or pil"),
-        ({"data.train": "gs://bucket/0.tar"}, "gs://bucket.*only local paths"),
+        ({"data.train": "gs://bucket/0.csv"}, "gs://bucket"),
         ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
         ({"total_examples": 15}, "no whole step"),
         ({"accept_changed": "batchsize"}, r"no field config\.batchsize"),
