@@ -29,6 +29,7 @@ _OURS = {
     # name: data.resize, workers, threads of each
     "threads": ("fast", 0, 2),
     "workers": ("fast", 2, 1),
+    "device": ("device", 0, 2),  # all but the resizing, which an accelerator does
     "exact": ("pil", 0, 2),
 }
 _PEERS = ("open_clip", "tfdata_antialias", "tfdata_aliased")

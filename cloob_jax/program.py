@@ -26,6 +26,7 @@ from cloob_jax import (
     step,
     validation,
 )
+from cloob_jax.data import random_crop
 from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
 from cloob_jax.state import TrainState
@@ -247,12 +248,17 @@ def _abstract_batch(
     rows: tuple[int, ...] = (config.batch_size,)
     if parts > 1:
         rows = (parts, config.batch_size // parts)
-    pixels = (model.image_size, model.image_size, 3)
+    side, on_device = model.image_size, config.data.resize == "device"
+    leaves: dict[str, tuple[tuple[int, ...], Any]] = {
+        "image": ((side, side, 3), jnp.uint8),
+        "text": ((model.context_length,), jnp.int32),
+    }
+    if on_device:
+        side = random_crop.canvas_size(side)
+        leaves |= {"image": ((side, side, 3), jnp.uint8), "box": ((2,), jnp.int32)}
     return {
-        "image": jax.ShapeDtypeStruct((*rows, *pixels), jnp.uint8, sharding=placed),
-        "text": jax.ShapeDtypeStruct(
-            (*rows, model.context_length), jnp.int32, sharding=placed
-        ),
+        name: jax.ShapeDtypeStruct((*rows, *shape), dtype, sharding=placed)
+        for name, (shape, dtype) in leaves.items()
     }
 
 

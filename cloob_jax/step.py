@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from cloob_jax import objectives, optim
+from cloob_jax import objectives, optim, resampling
 from cloob_jax.models import DualEncoder
 from cloob_jax.state import Params, TrainState
 
-Batch = dict[str, Array]  # image uint8 [b, h, w, 3], text int32 [b, l]
+# image uint8 [b, h, w, 3], text int32 [b, l]; box int32 [b, 2] if image holds crops
+# that are not resized yet, see `resampling.resize`.
+Batch = dict[str, Array]
 Metrics = dict[str, Float[Array, ""]]
 
 # The pixel statistics of CLIP's training set (openai/CLIP, clip.py), RGB in [0, 1].
@@ -101,9 +103,12 @@ def embed_pairs(
     """
 
     def embed(part: Batch) -> tuple[Array, Array, Params]:
+        images = part["image"]
+        if "box" in part:
+            images = resampling.resize(images, part["box"], model.image_size)
         (image_embeds, text_embeds), updated = model.apply(
             variables,
-            normalise(part["image"]),
+            normalise(images),
             part["text"],
             train=train,
             mutable=["batch_stats"],

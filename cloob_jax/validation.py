@@ -39,7 +39,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MOST_SHARES = 1_000_000  # of the weights together, in whole numbers
 _CHOICES = {
     "data.shuffle": ("global", "window"),
-    "data.resize": ("fast", "pil"),
+    "data.resize": ("fast", "pil", "device"),
 }
 _REQUIRED = ("model.name", "optim.learning_rate")
 # Why, where the bound alone does not say it.

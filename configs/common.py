@@ -67,7 +67,8 @@ def get_config() -> ConfigDict:
                 # window: pieces of 500 neighbouring records, 32 at a time, for buckets
                 # and disks that are slow at reading one here and one there.
                 "shuffle": "global",
-                # Of the training crops; pil: exactly as torchvision with PIL, slower.
+                # Of the training crops; pil: exactly as torchvision with PIL, slower;
+                # device: pictures of some 256 pixels are resized by the accelerator.
                 "resize": "fast",
                 "max_bad_fraction": 0.01,  # of the records seen, before a run stops
                 "num_workers": 0,  # processes that decode; 0: threads of this one

@@ -243,3 +243,23 @@ def test_normalise_is_clips():
     expected = (128 / 255 - mean) / std
     result = normalise(jnp.asarray(image))
     np.testing.assert_allclose(result[0, 1, 1], expected, rtol=1e-5)
+
+
+def test_crops_may_be_resized_in_the_step():
+    # A crop that has its size already is left as it is.
+    options = CLOOB | {"model.name": "ViT-tiny"}
+    expected = run(steps=1, **options)
+    plain, mesh = make_batch(expected.parts), expected.parts.batch_sharding.mesh
+    parts = program.build(tiny_config(**options, **{"data.resize": "device"}), mesh)
+    size = parts.model.image_size
+    filled = {"image": plain["image"], "text": plain["text"], "box": size}
+    batch = {}
+    for name, leaf in parts.abstract_batch.items():
+        rows = np.full(leaf.shape, 99, leaf.dtype)
+        if name == "image":
+            rows[:, :size, :size] = filled[name]
+        else:
+            rows[:] = filled[name]
+        batch[name] = jax.device_put(rows, leaf.sharding)
+    _, found = parts.train_step(parts.init(), batch)
+    assert float(found["loss"]) == pytest.approx(expected.history[0]["loss"], rel=1e-6)

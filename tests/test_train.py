@@ -72,7 +72,7 @@ def make_config(data, **overrides):
         ({"optim.ema_decay": 1.5}, r"config\.optim\.ema_decay=1\.5: expected 0 to 1"),
         ({"optim.learning_rate": float("nan")}, "learning_rate=nan"),
         ({"data.shuffle": "none"}, "data.shuffle=none: expected global or window"),
-        ({"data.resize": "cubic"}, "data.resize=cubic: expected fast or pil"),
+        ({"data.resize": "cubic"}, "data.resize=cubic: expected fast or pil or device"),
         ({"data.train": "gs://bucket/0.csv"}, "gs://bucket"),
         ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
         ({"total_examples": 15}, "no whole step"),

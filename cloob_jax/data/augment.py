@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-_EXIF_WITHIN = 2**16  # bytes of a JPEG's start, where the standard wants it
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 # A small file can unpack to gigabytes. PIL only warns past this many pixels, which
@@ -116,10 +115,16 @@ def traits(encoded: bytes) -> set[str]:
 
 def is_turned(encoded: bytes) -> bool:
     """Whether a camera marked a JPEG as turned; quick where it did not."""
-    if encoded.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0:
-        return False
-    with _opened(encoded) as image:
-        return _orientation(image) > 1
+    place = 2
+    while encoded[place : place + 1] == b"\xff":  # a segment before the pixels
+        kind, size = encoded[place + 1 : place + 2], encoded[place + 2 : place + 4]
+        if kind == b"\xe1" and encoded[place + 4 : place + 10] == b"Exif\0\0":
+            with _opened(encoded) as image:
+                return _orientation(image) > 1
+        if kind == b"\xda":
+            break
+        place += 2 + int.from_bytes(size)
+    return False
 
 
 def _orientation(image: Image.Image) -> int:

@@ -35,7 +35,7 @@ class LoadPair(grain.transforms.RandomMap):
     A bad record is replaced by another, drawn by the example's own random numbers: one
     position of the stream stays one example, and the same one on every machine.
 
-    `resize` is the way to make the crop, one of `CROPS`.
+    `resize` is the way to make the crop: one of `CROPS`, or `device`.
     """
 
     source: Source
@@ -48,29 +48,28 @@ class LoadPair(grain.transforms.RandomMap):
 
         Returns:
           `image` uint8 `[h, w, 3]`, `text` int32 `[l]`, `record` the record used,
-          `bad` int64 `[8]` the records that had to be replaced, -1 where none.
+          `bad` int64 `[8]` the records that had to be replaced, -1 where none; and
+          `box` int32 `[2]`, see `random_crop.unresized`, if the device resizes.
         """
         bad = np.full(_MAX_TRIES, -1, np.int64)
         reason = ""
         for attempt in range(_MAX_TRIES):
             try:
-                image, text = self.load(record, rng)
+                example = self.load(record, rng)
             except augment.BadRecord as error:
                 bad[attempt], reason = record, str(error)
                 others = mixture.alike(self.source, record)
                 record = int(rng.integers(others.start, others.stop))
             else:
                 number = np.int64(record)
-                return {"image": image, "text": text, "record": number, "bad": bad}
+                return {**example, "record": number, "bad": bad}
         shard, key = self.source.name(int(bad[-1]))
         raise UserError(
             f"{_MAX_TRIES} records drawn in a row are bad, the last is {shard} {key}: "
             f"{reason}; check that config.data.train points to image-caption pairs"
         )
 
-    def load(
-        self, record: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, record: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One record's crop and tokens; several captions: one is drawn.
 
         Raises:
@@ -79,8 +78,12 @@ class LoadPair(grain.transforms.RandomMap):
         encoded, text = self.source[record]
         captions = augment.decode_captions(text)
         caption = captions[rng.integers(len(captions))]
-        crop = CROPS[self.resize](encoded, self.image_size, rng)
-        return crop, self.tokenizer(caption)[0]
+        tokens = self.tokenizer(caption)[0]
+        if self.resize == "device":
+            image, box = random_crop.unresized(encoded, self.image_size, rng)
+            return {"image": image, "box": box, "text": tokens}
+        image = CROPS[self.resize](encoded, self.image_size, rng)
+        return {"image": image, "text": tokens}
 
     def fault(self, record: int) -> augment.BadRecord:
         """Why a record is bad."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cykooz_resizer as resizer
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from cloob_jax.data import augment
@@ -86,16 +86,53 @@ def fast(
     Raises:
       augment.BadRecord: see `augment.decode`.
     """
+    return _resize(*_decoded(encoded, size, rng), size)
+
+
+def canvas_size(size: int) -> int:
+    """The side of the canvases of `unresized`: 256 pixels for crops of 224."""
+    return round(size * 8 / 7)
+
+
+def unresized(
+    encoded: bytes, size: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "y x c"], Int[np.ndarray, "2"]]:
+    """The same crop, which the device has yet to resize, if it fits into a canvas.
+
+    Returns:
+      A canvas in whose upper left corner it lies, and its height and width. One that
+      does not fit is resized, as by `fast`.
+
+    Raises:
+      augment.BadRecord: see `augment.decode`.
+    """
+    pixels, box, full_width = _decoded(encoded, size, rng)
+    side = canvas_size(size)
+    if pixels.shape[1] == full_width and max(box.width, box.height) <= side:
+        right, bottom = box.left + box.width, box.top + box.height
+        part = pixels[box.top : bottom, box.left : right]
+    else:
+        part = _resize(pixels, box, full_width, size)
+    height, width, channels = part.shape
+    canvas = np.zeros((side, side, channels), np.uint8)
+    canvas[:height, :width] = part
+    return canvas, np.array([height, width], np.int32)
+
+
+def _decoded(
+    encoded: bytes, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, Box, int]:
+    """Pixels that hold a crop, the crop in the whole picture, and its whole width."""
     # Few files are turned, and few are no JPEG: PIL reads these, and what is damaged.
     header = None if augment.is_turned(encoded) else _jpeg_size(encoded)
     width, height = header or augment.upright_size(encoded)
     box = draw(width, height, rng)
     # The smallest picture whose crop need not be enlarged.
     least = math.ceil(height * size / box.height), math.ceil(width * size / box.width)
-    pixels = header and _decode_jpeg(encoded, *least)
+    pixels = header and _decode_jpeg(encoded, width * height, *least)
     if pixels is None:
         pixels = np.asarray(augment.decode(encoded, upright=True))
-    return _resize(pixels, box, width, size)
+    return pixels, box, width
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
@@ -108,14 +145,19 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _decode_jpeg(
-    encoded: bytes, least_height: int, least_width: int
+    encoded: bytes, num_pixels: int, least_height: int, least_width: int
 ) -> np.ndarray | None:
+    """The picture, in a buffer that the thread's next one overwrites."""
+    buffer = getattr(_of_thread, "buffer", None)
+    if buffer is None or len(buffer) < 3 * num_pixels:
+        buffer = _of_thread.buffer = np.empty(3 * num_pixels, np.uint8)
     try:
         return simplejpeg.decode_jpeg(
             encoded,
             min_height=least_height,
             min_width=least_width,
             min_factor=2,  # scaling by less costs more than it saves
+            buffer=buffer,
         )
     except ValueError:
         return None
@@ -127,13 +169,19 @@ def _resize(pixels: np.ndarray, box: Box, full_width: int, size: int) -> np.ndar
     # Sides are rounded up, so that their ratio is not the scale.
     scale = (8 * width // full_width) / 8
     left, top = scale * box.left, scale * box.top
+    right, bottom = left + scale * box.width, top + scale * box.height
+    # What lies outside has no part in it, as with PIL; of a pixel in eighths, some has.
+    first_row, first_column = int(top), int(left)
+    part = pixels[first_row : math.ceil(bottom), first_column : math.ceil(right)]
+    height, width, _ = part.shape
+    left, top = left - first_column, top - first_row
     crop = resizer.CropBox(
         left,
         top,
         min(scale * box.width, width - left),
         min(scale * box.height, height - top),
     )
-    source = resizer.ImageData(width, height, _RGB, pixels.tobytes())
+    source = resizer.ImageData(width, height, _RGB, part.tobytes())
     resized = resizer.ImageData(size, size, _RGB)
     if not hasattr(_of_thread, "resizer"):  # which keeps its buffers, and has no lock
         _of_thread.resizer = resizer.Resizer()

@@ -1,13 +1,16 @@
 """The training crop: torchvision's geometry, PIL's pixels, and the fast way to both."""
 
+import io
 import math
 import threading
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from test_augment import colours, encode
 
+from cloob_jax import resampling
 from cloob_jax.data import augment, random_crop
 
 WAYS = pytest.mark.parametrize("way", [random_crop.pil, random_crop.fast])
@@ -180,3 +183,19 @@ def test_both_ways_refuse_the_same(encoded, reason):
             way(encoded, 32, rng)
         then.append(rng.integers(2**32))
     assert then[0] == then[1]  # the substitute is the same
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"), [(256, 256, True), (250, 200, True), (400, 300, False)]
+)
+def test_the_device_finishes_the_same_crop(width, height, fits):
+    buffer = io.BytesIO()
+    photograph(width, height).save(buffer, "JPEG", quality=95)
+    encoded = buffer.getvalue()
+    for seed in range(5):
+        canvas, box = random_crop.unresized(encoded, 224, np.random.default_rng(seed))
+        assert canvas.shape == (256, 256, 3) and (canvas[box[0] :] == 0).all()
+        assert (box.tolist() == [224, 224]) != fits
+        found = resampling.resize(*map(jnp.asarray, (canvas[None], box[None])), 224)[0]
+        expected = random_crop.pil(encoded, 224, np.random.default_rng(seed))
+        assert decibels(np.asarray(found), expected) > 52
