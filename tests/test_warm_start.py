@@ -286,7 +286,7 @@ def test_weights_are_no_run_to_go_on_with(weights, tmp_path):
         Checkpoints(folder / "checkpoints") as checkpoints,
         pytest.raises(UserError, match=r"holds weights \(step 0\).*--config.init_from"),
     ):
-        resume.start(checkpoints, build(), config, source, ProcessGroup())
+        resume.start(checkpoints, build(), config, source, ProcessGroup(), print)
 
 
 def test_the_door_reads_what_a_run_saves(tmp_path):
