@@ -213,6 +213,7 @@ def test_other_objectives_and_encoders_by_flag(data, tmp_path):
                 "optim.warmup_steps": 1,
                 "optim.ema_decay": 0.9,
                 "data.num_workers": 1,
+                "data.resize": "device",
             },
         )
     )

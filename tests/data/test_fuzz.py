@@ -25,7 +25,7 @@ from cloob_jax.tokenizer import Tokenizer
 
 _CASES = int(os.environ.get("FUZZ_CASES", "0"))
 fuzz = settings(
-    max_examples=_CASES or 300,
+    max_examples=_CASES or 100,
     derandomize=not _CASES,
     database=None,
     deadline=None,

@@ -123,10 +123,6 @@ def test_threads_do_not_change_the_order(load, options):
     assert_equal(take(load, 6, **options), take(load, 6))
 
 
-def test_workers_do_not_change_the_order(load):
-    assert_equal(take(load, 6, num_workers=2), take(load, 6))
-
-
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2, 3, 6, 7], [7]], ids=str)
 def test_processes_share_one_stream(load, rows):
     for part, whole in zip(
