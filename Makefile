@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/shapes_tiny.py
 
-# Of the tests: one more than cores, since some wait for processes of their own.
-PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
-
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -23,7 +20,7 @@ notebooks: $(READY)  ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(READY)  ## Check format, style, types and layers
 	$(BIN)/ruff format --check .
