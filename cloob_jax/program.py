@@ -79,13 +79,7 @@ def build(config: ConfigDict, mesh: Mesh, total_steps: int | None = None) -> Pro
     """
     validation.check(config)
     model, tokens = architecture.build(config, mesh)
-    objective = objectives.build(
-        config.objective.name,
-        inv_tau=config.objective.inv_tau,
-        beta=config.objective.beta,
-        form=config.objective.form,
-        mesh=mesh,
-    )
+    objective = _build_objective(config, mesh)
     shapes = architecture.abstract_variables(model)
     _check_groups(config, "batch_stats" in shapes)
     frozen = _frozen(config, shapes["params"])
@@ -130,6 +124,16 @@ def build(config: ConfigDict, mesh: Mesh, total_steps: int | None = None) -> Pro
         ),
         part_size=part_size,
         embedders=_embedders(model, mesh, shardings, part_size),
+    )
+
+
+def _build_objective(config: ConfigDict, mesh: Mesh) -> objectives.Objective:
+    return objectives.build(
+        config.objective.name,
+        inv_tau=config.objective.inv_tau,
+        beta=config.objective.beta,
+        form=config.objective.form,
+        mesh=mesh,
     )
 
 

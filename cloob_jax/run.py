@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -77,13 +78,8 @@ def set_up(
     Raises:
       UserError: whatever the user can mend.
     """
-    if jax.process_count() != group.size:
-        raise UserError(
-            f"JAX sees {jax.process_count()} processes, but they were not joined; give "
-            "--coordinator_address, --num_processes and --process_id to each"
-        )
     plain = resume.plain(config)
-    group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
+    _agree(plain, group)
     mesh = sharding.make_mesh(**config.mesh)
     parts = program.build(config, mesh)
     source, tests = _open_data(config, group, log)
@@ -121,6 +117,16 @@ def set_up(
     )
     log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
+
+
+def _agree(plain: dict[str, Any], group: ProcessGroup) -> None:
+    """Makes sure that all processes are joined, and were given the same config."""
+    if jax.process_count() != group.size:
+        raise UserError(
+            f"JAX sees {jax.process_count()} processes, but they were not joined; give "
+            "--coordinator_address, --num_processes and --process_id to each"
+        )
+    group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
 
 
 def _open_data(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloob_jax.data import augment, folders, index_cache, patterns
+from cloob_jax.data import augment, files, folders, index_cache, patterns
 from cloob_jax.data.protocol import Fault
 from cloob_jax.errors import UserError
 
@@ -56,7 +56,7 @@ class CsvRecords:
             self.layout = f"{_SEPARATORS[self._separator]}; {columns_read}"
             identity = f"csv {_VERSION} {self._separator}"
             self._index_file, content = index_cache.find_or_make(
-                [identity, index_cache.identity_of(file)],
+                [identity, files.LocalFile(file).identity],
                 lambda: _scan(file, self._separator),
             )
             self._image, self._caption = places

@@ -93,12 +93,6 @@ def _fetch(folder: str, name: str, file: IO[bytes]) -> None:
     remote_files.get(folder, name, Path(file.name))
 
 
-def identity_of(file: Path) -> str:
-    """A file as it is now: its place, size and time of change."""
-    status = file.stat()
-    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
-
-
 def _replace(file: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file beside its place and renames it, so that no half of it is seen."""
     try:

@@ -69,8 +69,7 @@ class TarRecords:
         return len(self._index)
 
     def __getitem__(self, record: int) -> tuple[bytes, bytes]:
-        shard, *places = (int(value) for value in self._index[record])
-        offset, size, other_offset, other_size, _ = places
+        shard, offset, size, other_offset, other_size, _ = self._index[record].tolist()
         file = self._shards[shard]
         if 0 <= other_offset - offset - size <= _NEAR:
             both = file.read(offset, other_offset + other_size - offset)

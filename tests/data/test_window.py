@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloob_jax.data.window import WindowShuffle
+from cloob_jax.data.window import ReadAhead, WindowShuffle
 
 
 def epochs(dataset, size, count=2):
@@ -37,3 +37,23 @@ def test_the_order_is_a_function_of_the_seed_and_the_position():
         WindowShuffle(range(500), 1, 30, 4).repeat()[700:][:20]
     )
     assert list(one[:20]) != list(WindowShuffle(range(500), 2, 30, 4).repeat()[:20])
+
+
+class Told:
+    """A source that remembers what it was told to expect."""
+
+    def __init__(self):
+        self.chunks = []
+
+    def expect(self, records):
+        self.chunks.append(records)
+
+
+def test_a_source_is_told_of_each_chunk_a_window_before():
+    source, order = Told(), WindowShuffle(range(7, 1007), 3, 50, 4)
+    ahead = ReadAhead(order, source)
+    for place in range(200):  # the first window
+        assert ahead[place] == order[place]
+    needed = [{order.chunk(order[p]) for p in range(s, s + 200)} for s in (0, 200)]
+    assert set(source.chunks) == needed[0] | needed[1]
+    assert len(source.chunks) == 8  # once each
