@@ -32,6 +32,7 @@ _FREE = (
     "data.weights",
     "eval_steps",
     "evals",
+    "hang_seconds",
     "keep_checkpoints",
     "log_steps",
     "max_bad_steps",

@@ -94,6 +94,9 @@ def get_config() -> ConfigDict:
             # Steps in a row without a finite loss and gradient that are skipped before
             # the run ends with an autopsy.
             "max_bad_steps": 3,
+            # That a step may take, and six times that anything else, such as compiling,
+            # before the run is taken for hung and ended.
+            "hang_seconds": 600,
             "log_steps": 100,
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,
