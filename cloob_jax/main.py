@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> None:
     # What the libraries tell of their inner workings would bury the progress line, and
     # their tracebacks the one line that says it: what fails is raised as well.
     logging.set_verbosity(logging.FATAL)
-    workdir = Path(_WORKDIR.value or Path("runs") / _run_name(sys.argv))
+    workdir = config_flag.workdir(sys.argv)
+    assert workdir is not None
     stays = f"what was saved in {workdir} before stays"
     with clear_errors(stays):
         # After the flags, so that --help and a wrong flag answer at once.
@@ -77,13 +78,6 @@ def main(arguments: list[str]) -> None:
                     print(sharding.table(parts.abstract_state))
                 return
             train.train_and_evaluate(_CONFIG.value, workdir, group)
-
-
-def _run_name(arguments: list[str]) -> str:
-    """`cc3m_rn50`, or `cc3m_rn50_clip` for `configs/cc3m_rn50.py:clip`."""
-    path, argument = config_flag.config_file(arguments)
-    assert path is not None
-    return path.stem if argument is None else f"{path.stem}_{Path(argument).name}"
 
 
 def run() -> None:
