@@ -158,7 +158,7 @@ def test_a_save_that_is_under_way_is_waited_for(port):
 
 def test_a_leader_that_never_answers(port):
     code, _, errors = finish(start(port, 1, "", seconds=0.5))
-    assert code == 2 and errors.count("\n") == 1, errors
+    assert code == 1 and errors.count("\n") == 1, errors
     assert f"waited 0.5 s (--join_seconds) for process 0 at 127.0.0.1:{port}" in errors
 
 
