@@ -32,7 +32,7 @@ check_arguments() {
 # check_buckets REGION WORD...: refuses buckets named in the words that lie elsewhere.
 # Reading from another region is slow, and paid by the byte: more than the chips, at times.
 check_buckets() {
-  local region=$1 bucket locations
+  local region=$1 bucket locations regions
   shift
   while read -r bucket; do
     locations=
@@ -45,7 +45,8 @@ check_buckets() {
       locations=$("${ask[@]}") ||
         fail "$bucket: gcloud cannot tell where it lies; is the name right, and may you read it?"
       # Upper case, separated by tabs and semicolons: a dual-region names two regions.
-      locations=$(tr 'A-Z;\t' 'a-z  ' <<<"$locations")
+      read -ra regions < <(tr 'A-Z;\t' 'a-z  ' <<<"$locations")
+      locations=${regions[*]}
     fi
     if [[ " $locations " == *" $region "* ]]; then
       fact bucket "$bucket lies in $region, as the machines do"

@@ -74,10 +74,12 @@ check_creation() {
 }
 
 check_code() {
-  git -C "$root" rev-parse --quiet --verify HEAD >/dev/null ||
+  local commit
+  commit=$(git -C "$root" log -1 --format='%h %s' 2>/dev/null) ||
     fail "$root: not a checkout of git, whose last commit would be copied to the hosts"
+  fact code "$commit"
   [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] ||
-    echo "note: changes that are not committed stay here" >&2
+    fact code "without the changes that are not committed"
   [[ ! -v option[env_file] || -f ${option[env_file]} ]] || fail "--env_file=${option[env_file]}: no such file"
 }
 
