@@ -38,11 +38,10 @@ list_slices() {
 
 # Looks once at how things stand, and does what is next.
 one_look() {
-  local state
-  state=$(list_slices 2>/dev/null | awk -v name="${option[name]}" '$1 == name { print $2 }') ||
-    state="no answer"
-  say "slice: ${state:-none}"
-  case $state in
+  slice=$(list_slices 2>/dev/null | awk -v name="${option[name]}" '$1 == name { print $2 }') ||
+    slice="no answer"
+  say "slice: ${slice:-none}"
+  case $slice in
     '') attempt create ;;
     SUSPENDED) # preempted: the hosts are gone, and the request leads to no others
       started=''
@@ -96,7 +95,9 @@ attempt() {
 
 # finish STATUS REASON
 finish() {
-  if [[ -v option[keep] ]]; then
+  if [[ -z $slice ]]; then
+    say "$2; there is no slice"
+  elif [[ -v option[keep] ]]; then
     say "$2; the slice ${option[name]} stays, and costs until it is deleted (tpu_pod.sh delete)"
   elif delete; then
     say "$2; the slice is deleted"

@@ -40,6 +40,7 @@ After=network-online.target
 Type=exec
 User=$(id --user --name)
 WorkingDirectory=$root
+Environment=PYTHONUNBUFFERED=1
 EnvironmentFile=-$HOME/cloob_jax.env
 # As root (+): huge pages shorten the start of TPUs, says JAX.
 ExecStartPre=-+/bin/sh -c 'echo always > /sys/kernel/mm/transparent_hugepage/enabled'

@@ -1,11 +1,11 @@
-"""Commands that are not there, in their place scripts that note how they were called."""
+"""Stands in for commands that are not there: notes how they were called."""
 
 import os
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-# What shells, ssh, SLURM, systemd, YAML and Kubernetes might each read in their own way.
+# What shells, ssh, SLURM, systemd, YAML and Kubernetes read each in a way of their own.
 ODD_ARGUMENTS = [
     "--config=configs/a b.py:x",
     "--workdir=gs://my-bucket/runs/mine",
@@ -43,9 +43,9 @@ class FakeCommands:
         path = folder / "bin"
         for created in (self.home, path):
             created.mkdir()
+        self._path = path
         for name in _NAMES.split():
-            (path / name).write_text(_RECORD)
-            (path / name).chmod(0o755)
+            self.fake(name)
         # Not the environment of the tests, in which SLURM or others may be.
         self.environment = {
             "PATH": f"{path}:{os.environ['PATH']}",
@@ -55,6 +55,11 @@ class FakeCommands:
             "ANSWERS": str(self._answers),
         }
         self.answer("")
+
+    def fake(self, name: str) -> None:
+        """Puts a fake in the place of one more command."""
+        (self._path / name).write_text(_RECORD)
+        (self._path / name).chmod(0o755)
 
     def answer(self, script: str) -> None:
         """What the fakes do, in bash: `$0` and `$*` say which was called, and how."""

@@ -19,7 +19,7 @@ case "$*" in
   *current-context*) echo my-context ;;
 esac
 """
-# The few fields of Kueue that are used, after kueue.sigs.k8s.io/docs/reference/kueue.v1beta2.
+# The fields of Kueue that are used: kueue.sigs.k8s.io/docs/reference/kueue.v1beta2.
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
 
 
@@ -156,7 +156,9 @@ def test_pods_start_again_unless_it_would_fail_again(fakes, kind):
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["operator"] == "NotIn"
     assert set(rule["onExitCodes"]["values"]) == {128 + 9, 128 + 15}
-    assert rule["onExitCodes"]["containerName"] == pod(manifest)["containers"][0]["name"]
+    assert (
+        rule["onExitCodes"]["containerName"] == pod(manifest)["containers"][0]["name"]
+    )
     # What Kubernetes demands where there is a policy.
     assert pod(manifest)["restartPolicy"] == "Never"
     assert spec["backoffLimit"] == 0

@@ -1,5 +1,7 @@
 """What holds for all scripts in launch/, and local.sh."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +39,9 @@ def test_shellcheck_finds_nothing():
 def test_help_is_the_comment_above(fakes, path):
     done = fakes.run(str(path.relative_to(_LAUNCH)), "--help")
     if path.name == "worker.sh":  # its arguments are those of cloob_jax.main
-        assert fakes.calls() == [["python", "-m", "cloob_jax.supervise", "--", "--help"]]
+        assert fakes.calls() == [
+            ["python", "-m", "cloob_jax.supervise", "--", "--help"]
+        ]
         return
     lines = path.read_text().splitlines()
     assert done.returncode == 0
@@ -167,6 +171,37 @@ def test_a_mistake_is_one_line(fakes, script, arguments, expected):
     assert done.stderr.startswith(f"{Path(script).name}: ")
     assert expected in done.stderr
     assert not {"create", "delete"} & {word for call in fakes.calls() for word in call}
+
+
+def documented():
+    """The commands of the page that are scripts of launch/, as words."""
+    text = (ROOT / "docs/launching.md").read_text()
+    for block in re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line)
+            for number, word in enumerate(words):
+                if word.startswith("launch/") and word.endswith(("sh", "sbatch")):
+                    yield word.removeprefix("launch/"), words[number + 1 :]
+
+
+_DOCUMENTED = list(documented())
+
+
+@pytest.mark.parametrize(("script", "arguments"), _DOCUMENTED)
+def test_commands_of_the_page_are_understood(fakes, script, arguments):
+    if "--dry_run" not in arguments:
+        arguments = ["--dry_run", *arguments]
+    done = fakes.run(script, *arguments, SLURM_SUBMIT_DIR=str(ROOT))
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in arguments:
+        if word.startswith("--config="):
+            assert (ROOT / word.removeprefix("--config=")).exists()
+
+
+def test_the_page_has_all_scripts():
+    assert {script for script, _ in _DOCUMENTED} == {
+        *("tpu_pod.sh", "gke/gke.sh", "slurm.sbatch", "local.sh")
+    }
 
 
 def test_no_hyper_parameter_lives_here():

@@ -15,7 +15,7 @@ case "${0##*/}" in
   python) PYTHON ;;
 esac
 """
-# Saves when told to, as the supervisor does, and once: a second wish would be a mistake.
+# Saves when told to, as the supervisor does; a second wish would be a mistake.
 _SUPERVISOR = """
   trap 'echo wish >> "$HOME/wishes"' TERM
   touch "$HOME/started"
@@ -109,7 +109,9 @@ def test_steps_get_the_cores_of_the_job(fakes):
 
 def test_sbatch_reads_what_stands_above_the_script():
     lines = (ROOT / "launch/slurm.sbatch").read_text().splitlines()
-    options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    options = [
+        number for number, line in enumerate(lines) if line.startswith("#SBATCH")
+    ]
     # sbatch stops reading at the first line that is neither empty nor a comment.
     code = next(n for n, line in enumerate(lines) if line and not line.startswith("#"))
     assert options and max(options) < code

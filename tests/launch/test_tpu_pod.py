@@ -19,7 +19,10 @@ next() {
 case "$*" in
   *buckets*) echo US-WEST4 ;;
   *queued-resources\\ list*) next "$HOME/slices" ;;
-  *tpu_worker.sh\\ status*) answer=$(next "$HOME/runs"); printf '%b\\n' "$answer"; [[ $answer ]] ;;
+  *tpu_worker.sh\\ status*)
+    answer=$(next "$HOME/runs")
+    printf '%b\\n' "$answer"
+    [[ $answer ]] ;;
 esac
 """
 
@@ -207,15 +210,18 @@ def test_buckets_that_cannot_be_asked_for_are_refused(fakes):
     assert "s3://theirs lies in another cloud" in done.stderr
 
 
-def up(fakes, slices, runs, *more):
+def up(fakes, slices, runs, *more, answers=_NEXT):
     """What `up` did, as verbs, where the slice and the run go through these states."""
     (fakes.home / "slices").write_text("\n".join(slices) + "\n")
     (fakes.home / "runs").write_text("\n".join(runs) + "\n")
-    fakes.answer(_NEXT)
+    fakes.answer(answers)
+    fakes.fake("git")
     given = [*_SLICE, *_TPU, "--yes", "--poll_seconds=0", *more, "--", *_RUN]
     done = fakes.run("tpu_pod.sh", "up", *given)
     verbs = []
     for call in fakes.calls():
+        if call[0] == "git":
+            continue
         verb = call[4]
         if verb == "ssh":
             verb = command(call).split("tpu_worker.sh ")[1].split()[0]
@@ -228,7 +234,12 @@ def test_up_creates_anew_after_preemption_until_the_run_has_finished(fakes):
     slices = ["", "mine WAITING_FOR_RESOURCES", *["mine ACTIVE"] * 5]
     slices += ["mine SUSPENDING", "mine SUSPENDED", "other ACTIVE", "mine ACTIVE"]
     # An empty answer: nothing is installed, or ssh fails.
-    runs = ["", "a cloob_jax: running", "", r"a cloob_jax: finished\nb cloob_jax: running"]
+    runs = [
+        "",
+        "a cloob_jax: running",
+        "",
+        r"a cloob_jax: finished\nb cloob_jax: running",
+    ]
     runs += ["a cloob_jax: ending", "", "a cloob_jax: finished"]
     done, verbs = up(fakes, slices, runs)
     assert done.returncode == 0, done.stderr
@@ -266,12 +277,23 @@ def test_up_says_that_the_slice_cannot_be_had(fakes):
     assert "the slice cannot be had" in done.stdout
 
 
-def test_up_gives_up_on_what_fails_five_times(fakes):
-    answers = _NEXT + 'case "$*" in *scp*|*create*) exit 1 ;; esac\n'
-    (fakes.home / "slices").write_text("mine ACTIVE\n")
-    (fakes.home / "runs").write_text("\n")
-    fakes.answer(answers)
-    given = [*_SLICE, *_TPU, "--yes", "--poll_seconds=0", "--", *_RUN]
-    done = fakes.run("tpu_pod.sh", "up", *given)
+@pytest.mark.parametrize(
+    ("slices", "fails", "expected", "last"),
+    [
+        ("mine ACTIVE", "scp", "begin has failed five times in a row", "delete"),
+        ("", "create", "create has failed five times in a row; there is no", "create"),
+    ],
+)
+def test_up_gives_up_on_what_fails_five_times(fakes, slices, fails, expected, last):
+    more = f'case "$*" in *{fails}*) exit 1 ;; esac\n'
+    done, verbs = up(fakes, [slices], [""], answers=_NEXT + more)
     assert done.returncode == 1
-    assert "begin has failed five times in a row; the slice is deleted" in done.stdout
+    assert expected in done.stdout
+    assert verbs[-1] == last
+
+
+def test_up_is_loud_where_the_slice_cannot_be_deleted(fakes):
+    more = 'case "$*" in *delete*) exit 1 ;; esac\n'
+    runs = ["a cloob_jax: finished"]
+    done, verbs = up(fakes, ["mine ACTIVE"], runs, answers=_NEXT + more)
+    assert "COULD NOT BE DELETED, AND COSTS" in done.stdout
