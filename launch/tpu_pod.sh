@@ -83,6 +83,17 @@ check_code() {
   [[ ! -v option[env_file] || -f ${option[env_file]} ]] || fail "--env_file=${option[env_file]}: no such file"
 }
 
+check_run() {
+  local word path
+  check_arguments "${option[zone]%-*}"
+  for word in "${arguments[@]}"; do
+    [[ $word =~ ^--?config=([^:]+) ]] || continue
+    path=${BASH_REMATCH[1]}
+    git -C "$root" cat-file -e "HEAD:$path" 2>/dev/null ||
+      fail "--config=$path: not in the last commit, which is what the hosts have; commit it"
+  done
+}
+
 create() {
   local flags=() more=()
   [[ ! -v option[spot] ]] || flags+=(--spot)
@@ -140,12 +151,13 @@ case $command in
     install
     ;;
   start)
-    check_arguments "${option[zone]%-*}"
+    check_run
     start
     ;;
   status)
-    tpus queued-resources describe "${option[name]}" "--format=value(state.state)"
-    on_workers all "$STATUS"
+    state=$(tpus queued-resources describe "${option[name]}" "--format=value(state.state)")
+    echo "$state"
+    [[ $state != ACTIVE && ! -v option[dry_run] ]] || on_workers all "$STATUS"
     ;;
   logs) on_workers "${option[worker]:-0}" "bash cloob_jax/launch/tpu_worker.sh logs" ;;
   stop) on_workers all "bash cloob_jax/launch/tpu_worker.sh stop" ;;
@@ -156,7 +168,7 @@ case $command in
   up)
     check_creation
     check_code
-    check_arguments "${option[zone]%-*}"
+    check_run
     confirm "Create it, again after each preemption, and delete it when the run ends?"
     up
     ;;

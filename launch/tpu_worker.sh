@@ -19,6 +19,7 @@ root=$(dirname "$here")
 venv=$HOME/cloob_jax_venv
 
 install() {
+  [[ ! -f $HOME/cloob_jax.env ]] || chmod 600 "$HOME/cloob_jax.env" # it may hold keys
   # The system's Python may be too old (3.10 on Ubuntu 22.04), and its packages are not
   # ours to change; uv brings a Python of its own. The variable is for Ubuntu 24.04, whose
   # pip refuses to install beside the system's packages without it.

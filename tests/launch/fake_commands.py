@@ -82,3 +82,9 @@ class FakeCommands:
         content = self._calls.read_text() if self._calls.exists() else ""
         calls = content.split("END-OF-CALL\0")[:-1]
         return [call.split("\0")[:-1] for call in calls]
+
+
+def remote_command(call: list[str]) -> str:
+    """What gcloud's ssh would run on the hosts."""
+    (found,) = (word for word in call if word.startswith("--command="))
+    return found.removeprefix("--command=")

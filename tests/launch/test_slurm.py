@@ -21,6 +21,7 @@ _SUPERVISOR = """
   touch "$HOME/started"
   until [[ -f $HOME/wishes ]]; do sleep 0.02; done
   sleep 0.3
+  touch "$HOME/saved"
   exit 0
 """
 
@@ -68,6 +69,7 @@ def test_a_run_that_is_stopped_is_queued_again_unless_cancelled(fakes, state):
     batch.send_signal(signal.SIGTERM)
     assert batch.wait(timeout=20) == 143
     assert ("scontrol requeue" in verbs(fakes)) == (state == "RUNNING")
+    assert (fakes.home / "saved").exists()
     assert (fakes.home / "wishes").read_text() == "wish\n"
 
 
@@ -78,6 +80,7 @@ def test_a_worker_passes_on_one_wish_and_waits(fakes):
         worker.send_signal(signal.SIGTERM)
         time.sleep(0.02)
     assert worker.wait(timeout=20) == 143
+    assert (fakes.home / "saved").exists()
     assert (fakes.home / "wishes").read_text() == "wish\n"
 
 
