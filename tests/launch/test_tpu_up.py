@@ -17,7 +17,7 @@ case "$*" in
   *tpu_worker.sh\\ status*)
     answer=$(next "$HOME/runs")
     printf '%b\\n' "$answer"
-    [[ $answer ]] ;;
+    [[ $answer && $answer != *unreachable* ]] ;;
 esac
 """
 
@@ -52,7 +52,8 @@ def test_up_creates_anew_after_preemption_until_the_run_has_finished(fakes):
         "",
         r"a cloob_jax: finished\nb cloob_jax: running",
     ]
-    runs += ["a cloob_jax: ending", "", "a cloob_jax: finished"]
+    # Where others are taken away, a host may think that all is well.
+    runs += [r"a cloob_jax: finished\nb unreachable", "", "a cloob_jax: finished"]
     done, verbs = up(fakes, slices, runs)
     assert done.returncode == 0, done.stderr
     assert verbs == [
@@ -102,6 +103,7 @@ def test_up_gives_up_on_what_fails_five_times(fakes, slices, fails, expected, la
     assert done.returncode == 1
     assert expected in done.stdout
     assert verbs[-1] == last
+    assert sum(fails in call for call in fakes.calls()) == 5
 
 
 def test_up_is_loud_where_the_slice_cannot_be_deleted(fakes):
