@@ -8,7 +8,7 @@
 #
 # ARGUMENTS go to cloob_jax.main as they are. kubectl's current context is the cluster,
 # with JobSet installed, and Kueue for queues. Commands:
-#   create    a pool of nodes with the chips (or let the cluster bring them: README.md)
+#   create    a pool of nodes with the chips
 #   queue     objects of Kueue by which runs wait for the pool's chips
 #   start     the run: a JobSet, whose pods are made anew when nodes are lost
 #   status    of the run and its pods
