@@ -8,13 +8,15 @@ Several processes train together where JAX knows the cluster (Cloud TPU, GKE, SL
 Open MPI), or with --coordinator_address, --num_processes and --process_id.
 """
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cloob_jax import config_flag
+from cloob_jax import config_flag, user_cache
 from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -82,7 +84,16 @@ def main(arguments: list[str]) -> None:
 
 def run() -> None:
     """The command."""
-    app.run(main, flags_parser=config_flag.parse)
+    user_cache.keep_compiled()
+    try:
+        app.run(main, flags_parser=config_flag.parse)
+    except SystemExit as end:
+        names = {thread.name for thread in threading.enumerate()}
+        if "compiling" in names:  # of `compilation`: Python would abort it and itself
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 if __name__ == "__main__":
