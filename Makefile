@@ -32,7 +32,7 @@ lock: $(READY)  ## Renew constraints.txt
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--extra tpu --extra cuda --extra notebooks --extra test --extra tfds --extra parquet --extra tokenizers \
-		--extra gs --extra s3 --extra hf --extra http \
+		--extra gs --extra s3 --extra hf --extra http --extra wandb \
 		--no-header --no-annotate --no-emit-index-url \
 		--output-file constraints.txt setup.cfg
 

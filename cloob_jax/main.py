@@ -40,6 +40,21 @@ _JOIN_SECONDS = flags.DEFINE_integer(
 _PRINT_SHARDING = flags.DEFINE_bool(
     "print_sharding", False, "Print what lies on which devices, and end."
 )
+_METRICS_PORT = flags.DEFINE_string(
+    "metrics_port",
+    None,
+    "Serves the last metrics to Prometheus: PORT, on loopback, or HOST:PORT.",
+)
+_WANDB = flags.DEFINE_string(
+    "wandb",
+    None,
+    "PROJECT or ENTITY/PROJECT of Weights & Biases (WANDB_MODE=offline works).",
+)
+_PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "FIRST:END: steps to trace, into the run directory; SIGUSR1: the next five.",
+)
 _REPLAY = flags.DEFINE_string(
     "replay", None, "An autopsy/STEP of a run: do this step once more, and end."
 )
@@ -64,10 +79,10 @@ def main(arguments: list[str]) -> None:
             _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
         )
         with distributed.joined(place, timeout, stays) as group:
-            from cloob_jax import autopsy, program, sharding, train
+            from cloob_jax import autopsy, observers, program, sharding, train
 
-            wishes = {"print_sharding": _PRINT_SHARDING.value, "replay": _REPLAY.value}
-            group.agree({f"--{name}": value for name, value in wishes.items()})
+            jobs = {"print_sharding": _PRINT_SHARDING.value, "replay": _REPLAY.value}
+            group.agree({f"--{name}": value for name, value in jobs.items()})
             if _REPLAY.value:
                 text = autopsy.replay(_CONFIG.value, Path(_REPLAY.value), group)
                 if group.is_leader:
@@ -79,7 +94,10 @@ def main(arguments: list[str]) -> None:
                 if group.is_leader:
                     print(sharding.table(parts.abstract_state))
                 return
-            train.train_and_evaluate(_CONFIG.value, workdir, group)
+            wishes = observers.Wishes(
+                _METRICS_PORT.value, _WANDB.value, _PROFILE_STEPS.value
+            )
+            train.train_and_evaluate(_CONFIG.value, workdir, group, wishes)
 
 
 def run() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from cloob_jax import (
     compilation,
     evaluators,
+    observers,
+    profiler,
     program,
     resume,
     run_directory,
@@ -29,7 +31,9 @@ from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.notices import Notices
+from cloob_jax.observers import Wishes
 from cloob_jax.process_group import ProcessGroup
+from cloob_jax.profiler import Profiler
 from cloob_jax.pulse import Pulse
 from cloob_jax.state import TrainState
 from cloob_jax.watchdog import Watchdog
@@ -39,7 +43,7 @@ from cloob_jax.watchdog import Watchdog
 class Run:
     """What stays the same throughout a run.
 
-    `metrics`, `bad` and `session`, which write files, are there in process 0 alone.
+    `metrics`, `bad`, `session` and `observers` are there in process 0 alone.
     """
 
     config: ConfigDict
@@ -52,10 +56,12 @@ class Run:
     checkpoints: Checkpoints
     stop: Stop
     pulse: Pulse
+    profiler: Profiler
     bad_steps: BadSteps
     metrics: writers.MetricsWriter | None = None
     bad: BadRecords | None = None
     session: sessions.Record | None = None
+    observers: Sequence[observers.Observer] = ()
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -105,6 +111,13 @@ class Run:
                 f"config.keep_best={name} was not measured; there are {names}"
             )
 
+    def write(self, step: int, examples_seen: int, values: Mapping[str, float]) -> None:
+        """Tells all who want to know of metrics."""
+        if self.metrics is not None:
+            self.metrics.write(step, examples_seen, values)
+        for observer in self.observers:
+            observer.write(step, {"examples_seen": float(examples_seen), **values})
+
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
         with self.pulse.during("save"):
@@ -122,6 +135,7 @@ def set_up(
     group: ProcessGroup,
     log: writers.Log,
     pulse: Pulse,
+    wishes: Wishes,
     stack: contextlib.ExitStack,
 ) -> tuple[Run, TrainState, int]:
     """Opens everything, and finds where to start or to go on; collective.
@@ -132,6 +146,7 @@ def set_up(
       group: the processes of the run.
       log: where to tell of it.
       pulse: of this process.
+      wishes: what a person wants to see.
       stack: closes what was opened.
 
     Returns:
@@ -140,8 +155,8 @@ def set_up(
     Raises:
       UserError: whatever the user can mend.
     """
-    plain = resume.plain(config)
-    _agree(plain, group)
+    profiled = profiler.parse(wishes.profile_steps)
+    _agree(resume.plain(config), group)
     mesh = sharding.make_mesh(**config.mesh)
     parts = program.build(config, mesh)
     watch = stack.enter_context(
@@ -175,6 +190,7 @@ def set_up(
         checkpoints=checkpoints,
         stop=stack.enter_context(Stop(group.any)),
         pulse=pulse,
+        profiler=stack.enter_context(Profiler(profiled, workdir / "profile", log.line)),
         bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
     )
     watch.names = run.names
@@ -185,17 +201,25 @@ def set_up(
 
     stack.enter_context(Notices(give_notice))
     if group.is_leader:
-        run = _with_files(run, int(state.step), examples_seen, stack)
+        run = _with_files(run, int(state.step), examples_seen, wishes, stack)
     scores = run.metrics.column(config.keep_best) if run.metrics else {}
     checkpoints.scores |= dict(group.share(list(scores.items())))
     return run, state, examples_seen
 
 
 def _with_files(
-    run: Run, step: int, examples_seen: int, stack: contextlib.ExitStack
+    run: Run,
+    step: int,
+    examples_seen: int,
+    wishes: Wishes,
+    stack: contextlib.ExitStack,
 ) -> Run:
     """The same with what process 0 writes."""
-    run_directory.describe(run.workdir, resume.plain(run.config))
+    plain = resume.plain(run.config)
+    run_directory.describe(run.workdir, plain)
+    told = observers.build(wishes, run.workdir, plain, run.pulse)
+    for observer in told:
+        stack.callback(observer.close)
     metrics = writers.MetricsWriter(run.workdir, step)
     stack.enter_context(contextlib.closing(metrics))
     max_fraction = run.config.data.max_bad_fraction
@@ -212,6 +236,7 @@ def _with_files(
             devices=jax.device_count(),
             device_kind=jax.devices()[0].device_kind,
         ),
+        observers=told,
     )
 
 

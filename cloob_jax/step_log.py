@@ -51,11 +51,11 @@ def settle(run: Run, meter: Meter, pending: Pending) -> None:
         f"left {writers.duration(meter.seconds_left(total_steps - step))}",
         keep,
     )
-    if keep and run.metrics is not None:
+    if keep:
         # JSON has no word for what is not finite.
         finite = {name: v for name, v in values.items() if math.isfinite(v)}
         named = {f"train/{name}": value for name, value in finite.items()}
-        run.metrics.write(step, pending.examples_seen, named)
+        run.write(step, pending.examples_seen, named)
 
 
 def _counts(run: Run) -> dict[str, float]:

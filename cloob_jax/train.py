@@ -21,6 +21,7 @@ from cloob_jax.errors import UserError
 from cloob_jax.evaluators import Embedder, Evaluator, ZeroShot, results, samples
 from cloob_jax.interruption import Interrupted
 from cloob_jax.meter import Meter
+from cloob_jax.observers import Wishes
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.pulse import Pulse
 from cloob_jax.run import Run, set_up
@@ -28,7 +29,10 @@ from cloob_jax.state import TrainState
 
 
 def train_and_evaluate(
-    config: ConfigDict, workdir: Path, group: ProcessGroup | None = None
+    config: ConfigDict,
+    workdir: Path,
+    group: ProcessGroup | None = None,
+    wishes: Wishes | None = None,
 ) -> None:
     """Trains from the start, or from what `workdir` holds, and evaluates at the end.
 
@@ -36,6 +40,7 @@ def train_and_evaluate(
       config: as `configs/common.py` describes it.
       workdir: the run directory, made if it is not there.
       group: the processes of the run; None: this one alone.
+      wishes: what a person wants to see of it, beside what is always written.
 
     Raises:
       UserError: whatever the user can mend; what was saved before stays.
@@ -45,7 +50,9 @@ def train_and_evaluate(
         stack.enter_context(run_directory.held(workdir, group))
         log = writers.Log(workdir if group.is_leader else None)
         stack.enter_context(contextlib.closing(log))
-        run, state, examples_seen = set_up(config, workdir, group, log, pulse, stack)
+        run, state, examples_seen = set_up(
+            config, workdir, group, log, pulse, wishes or Wishes(), stack
+        )
         log.line(introduction.text(run, state, examples_seen))
         try:
             state, examples_seen = _train(run, state, examples_seen)
@@ -101,11 +108,13 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
             with meter.waiting(), run.pulse.during("data"):
                 batch, arrays = next(feed)
             run.pulse.begin_step(step, batch["record"])
+            run.profiler.begin(step)
             state, metrics = run.parts.train_step(state, arrays)
             examples_seen += config.batch_size
             # While it runs on the device, the step before is looked at.
             with run.pulse.during("exchange"):
                 stop = _exchange(run, batch, examples_seen)
+            run.profiler.end(step, metrics)
             if pending is not None:
                 step_log.settle(run, meter, pending)
             pending = step_log.Pending(step, examples_seen, metrics, batch)
@@ -217,7 +226,7 @@ def _evaluate(
         }
     values = results.open_clip_names(found)
     if run.metrics is not None and step not in run.metrics.evaluated:
-        run.metrics.write(step, examples_seen, values)
+        run.write(step, examples_seen, values)
     run.score(step, values)
     if not final:
         run.log.line(f"step {step}: top-1 or recall@1: {results.headline(found)}")
