@@ -4,7 +4,9 @@ import collections
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+import numpy as np
 
 _REMEMBERED = 100  # steps whose median is what a step usually takes
 _FEWEST = 5  # steps before there is such a thing
@@ -22,7 +24,7 @@ class Pulse:
     def __init__(self) -> None:
         """Begins with `start`."""
         self.step, self.phase = 0, "start"
-        self.records: Sequence[int] = ()
+        self.records = np.zeros(0, np.int64)
         self._seconds: dict[str, float] = {}
         self._steps: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
         self._entered = self._sign = self._step_began = time.monotonic()
@@ -50,7 +52,7 @@ class Pulse:
         """Something within the phase is done."""
         self._sign = time.monotonic()
 
-    def begin_step(self, step: int, records: Sequence[int]) -> None:
+    def begin_step(self, step: int, records: np.ndarray) -> None:
         """The step before is over, as far as this process had to do with it."""
         now = time.monotonic()
         if self._is_ordinary:

@@ -34,6 +34,7 @@ _FREE = (
     "evals",
     "keep_checkpoints",
     "log_steps",
+    "max_bad_steps",
     "mesh",
     "model.attention",
     "model.remat",

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
+from cloob_jax import (
+    evaluators,
+    program,
+    resume,
+    run_directory,
+    sessions,
+    sharding,
+    writers,
+)
+from cloob_jax.bad_steps import BadSteps
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import mixture, pipeline, remote_files, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
@@ -18,6 +28,7 @@ from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.process_group import ProcessGroup
+from cloob_jax.pulse import Pulse
 from cloob_jax.state import TrainState
 
 
@@ -25,7 +36,7 @@ from cloob_jax.state import TrainState
 class Run:
     """What stays the same throughout a run.
 
-    `metrics` and `bad`, which write files, are there in process 0 alone.
+    `metrics`, `bad` and `session`, which write files, are there in process 0 alone.
     """
 
     config: ConfigDict
@@ -37,8 +48,11 @@ class Run:
     tests: Mapping[str, evaluators.Evaluator]
     checkpoints: Checkpoints
     stop: Stop
+    pulse: Pulse
+    bad_steps: BadSteps
     metrics: writers.MetricsWriter | None
     bad: BadRecords | None
+    session: sessions.Record | None
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -50,10 +64,38 @@ class Run:
         }
         return {n: test for n, test in self.tests.items() if step % steps[n] == 0}
 
+    def name_records(self, batch: pipeline.HostBatch) -> list[str]:
+        """The records of the global batch, row by row; collective.
+
+        Args:
+          batch: this process's rows.
+        """
+        rows = pipeline.local_rows(self.parts.abstract_batch["text"])
+        numbers = zip(rows.tolist(), batch["record"].tolist(), strict=True)
+        parts = self.group.reduce([*numbers], list)
+        # Processes that split a layer hold the same rows.
+        by_row = dict(sorted((row, record) for part in parts for row, record in part))
+        return [" ".join(self.load.source.name(record)) for record in by_row.values()]
+
+    def eval_directory(self, step: int) -> Path | None:
+        """Where this process writes evaluations, if it does."""
+        return self.workdir / "eval" / str(step) if self.group.is_leader else None
+
     def save(self, state: TrainState, examples_seen: int) -> None:
         """Starts to save the state and the place in the data."""
         position = resume.position(self.load.source, examples_seen)
-        self.checkpoints.save(state, position, resume.plain(self.config))
+        with self.pulse.during("save"):
+            self.checkpoints.save(state, position, resume.plain(self.config))
+
+    def wait(self) -> None:
+        """Blocks until what was saved is on disk."""
+        with self.pulse.during("save"):
+            self.checkpoints.wait()
+
+    def end(self, ended: str, message: str = "") -> None:
+        """Writes how it has ended, see `sessions.Session`."""
+        if self.session is not None:
+            self.session.end(ended, message)
 
 
 def set_up(
@@ -61,6 +103,7 @@ def set_up(
     workdir: Path,
     group: ProcessGroup,
     log: writers.Log,
+    pulse: Pulse,
     stack: contextlib.ExitStack,
 ) -> tuple[Run, TrainState, int]:
     """Opens everything, and finds where to start or to go on; collective.
@@ -70,6 +113,7 @@ def set_up(
       workdir: the run directory, held by this run.
       group: the processes of the run.
       log: where to tell of it.
+      pulse: of this process.
       stack: closes what was opened.
 
     Returns:
@@ -96,12 +140,21 @@ def set_up(
     total_steps = program.num_steps(config, int(state.step), examples_seen)
     if total_steps != parts.total_steps:  # earlier batches were of another size
         parts = program.build(config, mesh, total_steps)
-    metrics, bad = None, None
+    metrics, bad, session = None, None, None
     if group.is_leader:
         run_directory.describe(workdir, plain)
         metrics = writers.MetricsWriter(workdir, int(state.step))
         stack.enter_context(contextlib.closing(metrics))
         bad = BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen)
+        session = sessions.Record(
+            workdir,
+            pulse,
+            int(state.step),
+            host=socket.gethostname(),
+            processes=group.size,
+            devices=jax.device_count(),
+            device_kind=jax.devices()[0].device_kind,
+        )
     run = Run(
         config=config,
         workdir=workdir,
@@ -112,8 +165,11 @@ def set_up(
         tests=tests,
         checkpoints=checkpoints,
         stop=stack.enter_context(Stop(group.any)),
+        pulse=pulse,
+        bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
         metrics=metrics,
         bad=bad,
+        session=session,
     )
     log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen

@@ -91,6 +91,9 @@ def get_config() -> ConfigDict:
             },
             # Axes of the device mesh; one may be -1: what the others leave.
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            # Steps in a row without a finite loss and gradient that are skipped before
+            # the run ends with an autopsy.
+            "max_bad_steps": 3,
             "log_steps": 100,
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,

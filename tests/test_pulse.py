@@ -1,5 +1,6 @@
 """Phases add up to the time that passed, by a clock that the tests turn."""
 
+import numpy as np
 import pytest
 
 from cloob_jax import pulse as pulse_module
@@ -38,11 +39,11 @@ def test_the_usual_step_leaves_out_those_with_something_else_in_them(clock):
     pulse = Pulse()
     pulse.turn_to("step")
     for step, seconds in enumerate([90, 1, 3, 2, 50, 2, 2], 1):
-        pulse.begin_step(step, [step])
+        pulse.begin_step(step, np.array([step]))
         with pulse.during("evaluate" if step in (1, 5) else "data"):
             clock.now += seconds
     assert pulse.usual_seconds() is None
-    pulse.begin_step(8, [8])
+    pulse.begin_step(8, np.array([8]))
     assert pulse.usual_seconds() == 2  # of 1, 3, 2, 2, 2
     clock.now += 21
     assert pulse.step_seconds() == pulse.silent_seconds() == 21
