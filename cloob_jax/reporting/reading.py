@@ -157,8 +157,6 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _json(run: Run, path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         run.notes.append(f"{path.relative_to(run.path)}: {reason}")
@@ -191,7 +189,8 @@ def _add_spectra(run: Run, result: Result) -> None:
     """Adds the arrays beside a result, where no later ones are there."""
     path = result.path.with_suffix(".npz")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, since NumPy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [name for name in arrays.files if name.endswith(_SPECTRUM)]
             found = {name: arrays[name].astype(np.float64) for name in names}
     except FileNotFoundError:

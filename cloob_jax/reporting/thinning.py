@@ -24,13 +24,13 @@ def keep(
         return np.arange(len(x))
     edges = np.linspace(x[0], x[-1], max(most // 2, 1) + 1)[1:-1]
     bounds = [0, *np.searchsorted(x, edges).tolist(), len(x)]
+    # Of a part without any number both find its first point.
+    low, high = np.where(np.isnan(y), [[np.inf], [-np.inf]], y)
     kept = [0, len(x) - 1]
     for start, end in zip(bounds, bounds[1:], strict=False):
-        part = y[start:end]
-        if np.isnan(part).all():
-            kept += [start] if start < end else []
-        else:
-            kept += [start + int(np.nanargmin(part)), start + int(np.nanargmax(part))]
+        if start < end:
+            kept.append(start + int(np.argmin(low[start:end])))
+            kept.append(start + int(np.argmax(high[start:end])))
     return np.unique(kept)
 
 
