@@ -22,7 +22,7 @@ from cloob_jax.sessions import Session
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PICTURE = 5_000_000  # bytes
-_LOG_LINES, _LOG_BYTES = 60, 64_000
+_LOG_LINES, _LOG_BYTES = 40, 64_000
 _END_OF_TIME = 1e11  # seconds since 1970: what calendars still know
 _SPECTRUM = "_spectrum"
 
