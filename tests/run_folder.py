@@ -9,6 +9,8 @@ HOSTILE = (
     "\"><script>alert('x')</script><img src=http://example.com/x onerror=alert()>&lt;"
 )
 
+_NO_FIGURES = {"text": "x", "nan": float("nan"), "huge": 10**400, "null": None}
+
 
 def write(path, *, learning_rate=1e-3, steps=300, batch_size=32, loss=2.0):
     """A run that was killed once and has finished."""
@@ -100,13 +102,13 @@ def write_hostile(path):
     with (path / "metrics.jsonl").open("a") as file:
         file.write('garbage\n[1]\n{"step": "x"}\n{"loss": 1}\n' + "[" * 100_000)
         file.write('\n\xff\n{"step": 300, "train/lo')
-    evaluate(path, 300, HOSTILE, HOSTILE, acc1=0.5, **{HOSTILE: 1.0, "text": "x"})
+    evaluate(path, 300, HOSTILE, HOSTILE, acc1=0.5, **{HOSTILE: 1.0} | _NO_FIGURES)
     for name, text in {"a": "{", "b": "[]", "c": '{"metrics": 1}'}.items():
         (path / f"eval/300/{name}.json").write_text(text)
     (path / "eval/notes").mkdir()
     (path / "eval/notes/a.json").write_text("{")
     (path / "eval/300/captions_spectrum.npz").write_bytes(b"PK\x03\x04nothing")
-    (path / "samples.png").write_bytes(b"<svg onload=alert(1)>")
+    (path / "samples.png").write_bytes(b"<svg onload=alert('x')></svg>")
     sessions = [session(1, 0, 120, HOSTILE) | {"message": HOSTILE, "host": HOSTILE}]
     (path / "sessions.json").write_text(json.dumps(sessions))
     bad = {"step": HOSTILE, "reason": HOSTILE, "metrics": {HOSTILE: HOSTILE}}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _RATIO = 50  # from which a logarithmic axis shows more
 _SUFFIXES = ("", "k", "M", "G", "T")
-LARGEST = 1e100  # in size: beyond are no measured values, and differences overflow
+LARGEST = 1e100  # in size: beyond are no measured values, and arithmetic overflows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def fit(
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if log is None:
-        log = low > 0 and high > _RATIO * low
+        log = low > 1 / LARGEST and high > _RATIO * low
     if log:
         ratio = max(high / low, 1.1) ** margin
         return Axis(low / ratio, high * ratio, True, percent)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cloob_jax.reporting import axes
@@ -55,6 +55,7 @@ def test_an_axis_has_a_margin_and_is_logarithmic_where_asked():
 
 
 @settings(max_examples=50)
+@example([5e-324, 1.0], None)
 @given(st.lists(_SIZES, min_size=1, max_size=5), st.sampled_from([None, False]))
 def test_whatever_is_measured_fits(values, log):
     axis = axes.fit(np.array(values), log)

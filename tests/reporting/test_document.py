@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(runs):
-    return document.page(runs, "python -m cloob_jax.report <b>")
+    return document.page(runs, "python -m cloob_jax.report <i>")
 
 
 def test_nothing_comes_from_elsewhere(page):

@@ -1,5 +1,7 @@
 """Run directories, whole and damaged."""
 
+import json
+
 import numpy as np
 import pytest
 import run_folder
@@ -33,6 +35,13 @@ def test_damage_is_noted_and_stops_nothing(tmp_path):
         "samples.png: not a PNG picture",
     ]
     assert np.nanmax(run.series["spike"].values) == 1e9 - 1
+    [result] = [r for r in run.results if r.dataset == run_folder.HOSTILE]
+    assert set(result.figures) == {
+        "acc1",
+        "acc1_ci95_low",
+        "acc1_ci95_high",
+        result.task,
+    }
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.json"])
@@ -44,8 +53,11 @@ def test_a_run_that_has_just_started(tmp_path, name):
     assert not (run.series or run.config or run.results or run.sessions or run.log)
 
 
+_LATE = json.dumps([run_folder.session(1, 0, 9, None) | {"began": 1e300}])
+
+
 @pytest.mark.parametrize(
-    "damage", ["{}", "[1]", '[{"number": 1}]', '[{"began": 1e300}]', "[[[", "null"]
+    "damage", ["{}", "[1]", '[{"number": 1}]', _LATE, "[[[", "null"]
 )
 def test_damaged_sessions_are_left_out(tmp_path, damage):
     run_folder.write(tmp_path / "run")
