@@ -10,6 +10,14 @@ import numpy as np
 
 _REMEMBERED = 100  # steps whose median is what a step usually takes
 _FEWEST = 5  # steps before there is such a thing
+_WORDS = {
+    "start": "starting",
+    "step": "computing",
+    "data": "waiting for data",
+    "exchange": "waiting for the other processes",
+    "save": "saving",
+    "evaluate": "evaluating",
+}
 
 
 class Pulse:
@@ -17,7 +25,7 @@ class Pulse:
 
     Attributes:
       step: the last step that was started.
-      phase: what goes on: `start`, `step`, `data`, `exchange`, `save`, `evaluate`.
+      phase: what goes on: `start`, `step`, `data`, `exchange`, `save` or `evaluate`.
       records: numbers of the records of the batch in work, as far as they are ours.
     """
 
@@ -60,6 +68,11 @@ class Pulse:
         self.step, self.records = step, records
         self._step_began, self._is_ordinary = now, True
         self.sign()
+
+    def __str__(self) -> str:
+        return (
+            f"{_WORDS[self.phase]} in step {self.step} for {self.silent_seconds():.0f}s"
+        )
 
     def silent_seconds(self) -> float:
         """Since the last sign that something was done."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from cloob_jax.interruption import Stop
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.pulse import Pulse
 from cloob_jax.state import TrainState
+from cloob_jax.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Run:
     stop: Stop
     pulse: Pulse
     bad_steps: BadSteps
-    metrics: writers.MetricsWriter | None
-    bad: BadRecords | None
-    session: sessions.Record | None
+    metrics: writers.MetricsWriter | None = None
+    bad: BadRecords | None = None
+    session: sessions.Record | None = None
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -75,7 +76,11 @@ class Run:
         parts = self.group.reduce([*numbers], list)
         # Processes that split a layer hold the same rows.
         by_row = dict(sorted((row, record) for part in parts for row, record in part))
-        return [" ".join(self.load.source.name(record)) for record in by_row.values()]
+        return self.names(by_row.values())
+
+    def names(self, records: Iterable[int]) -> list[str]:
+        """Shard and key of each record."""
+        return [" ".join(self.load.source.name(int(record))) for record in records]
 
     def eval_directory(self, step: int) -> Path | None:
         """Where this process writes evaluations, if it does."""
@@ -86,6 +91,17 @@ class Run:
         position = resume.position(self.load.source, examples_seen)
         with self.pulse.during("save"):
             self.checkpoints.save(state, position, resume.plain(self.config))
+
+    def score(self, step: int, values: Mapping[str, float]) -> None:
+        """Notes how good a step is, by `config.keep_best`."""
+        name = self.config.keep_best
+        if name in values:
+            self.checkpoints.scores[step] = values[name]
+        elif name:
+            names = ", ".join(sorted(values)) or "none"
+            self.log.line(
+                f"config.keep_best={name} was not measured; there are {names}"
+            )
 
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
@@ -126,12 +142,17 @@ def set_up(
     _agree(plain, group)
     mesh = sharding.make_mesh(**config.mesh)
     parts = program.build(config, mesh)
+    watch = stack.enter_context(
+        Watchdog(pulse, group, log.line, config.hang_seconds, workdir / "stacks")
+    )
     source, tests = _open_data(config, group, log)
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
     )
     checkpoints = stack.enter_context(
-        Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
+        Checkpoints(
+            workdir / "checkpoints", config.keep_checkpoints, config.keep_every_steps
+        )
     )
     stack.enter_context(group.failing_together(checkpoints.is_saving))
     state, examples_seen = resume.start(
@@ -140,21 +161,6 @@ def set_up(
     total_steps = program.num_steps(config, int(state.step), examples_seen)
     if total_steps != parts.total_steps:  # earlier batches were of another size
         parts = program.build(config, mesh, total_steps)
-    metrics, bad, session = None, None, None
-    if group.is_leader:
-        run_directory.describe(workdir, plain)
-        metrics = writers.MetricsWriter(workdir, int(state.step))
-        stack.enter_context(contextlib.closing(metrics))
-        bad = BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen)
-        session = sessions.Record(
-            workdir,
-            pulse,
-            int(state.step),
-            host=socket.gethostname(),
-            processes=group.size,
-            devices=jax.device_count(),
-            device_kind=jax.devices()[0].device_kind,
-        )
     run = Run(
         config=config,
         workdir=workdir,
@@ -167,12 +173,38 @@ def set_up(
         stop=stack.enter_context(Stop(group.any)),
         pulse=pulse,
         bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
-        metrics=metrics,
-        bad=bad,
-        session=session,
     )
+    watch.names = run.names
+    if group.is_leader:
+        run = _with_files(run, int(state.step), examples_seen, stack)
+    scores = run.metrics.column(config.keep_best) if run.metrics else {}
+    checkpoints.scores |= dict(group.share(list(scores.items())))
     log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
+
+
+def _with_files(
+    run: Run, step: int, examples_seen: int, stack: contextlib.ExitStack
+) -> Run:
+    """The same with what process 0 writes."""
+    run_directory.describe(run.workdir, resume.plain(run.config))
+    metrics = writers.MetricsWriter(run.workdir, step)
+    stack.enter_context(contextlib.closing(metrics))
+    max_fraction = run.config.data.max_bad_fraction
+    return dataclasses.replace(
+        run,
+        metrics=metrics,
+        bad=BadRecords(run.workdir, run.load, max_fraction, examples_seen),
+        session=sessions.Record(
+            run.workdir,
+            run.pulse,
+            step,
+            host=socket.gethostname(),
+            processes=run.group.size,
+            devices=jax.device_count(),
+            device_kind=jax.devices()[0].device_kind,
+        ),
+    )
 
 
 def _agree(plain: dict[str, Any], group: ProcessGroup) -> None:
