@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import struct
 import zipfile
@@ -25,6 +24,11 @@ _LARGEST_PICTURE = 5_000_000  # bytes
 _LOG_LINES, _LOG_BYTES = 40, 64_000
 _END_OF_TIME = 1e11  # seconds since 1970: what calendars still know
 _SPECTRUM = "_spectrum"
+# What NumPy raises where a file of arrays is damaged, an impossible size among it.
+_NO_ARRAYS: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, TypeError, EOFError, KeyError, MemoryError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +199,7 @@ def _add_spectra(run: Run, result: Result) -> None:
             found = {name: arrays[name].astype(np.float64) for name in names}
     except FileNotFoundError:
         return
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+    except _NO_ARRAYS:
         run.notes.append(f"{path.relative_to(run.path)}: damaged")
         return
     for name, values in found.items():
@@ -243,9 +247,7 @@ def _is_sound(session: Session) -> bool:
     if not isinstance(session.seconds, dict):
         return False
     return all(
-        isinstance(value, int | float)
-        and math.isfinite(value)
-        and abs(value) < _END_OF_TIME
+        isinstance(value, int | float) and abs(value) < _END_OF_TIME
         for value in (*times, *session.seconds.values())
     )
 

@@ -87,6 +87,27 @@ def test_any_name_is_text(name, value, line):
     assert Seen(whole).tags.count("script") == 1
 
 
+_FILES = ["config.json", "metrics.jsonl", "sessions.json", "bad_steps.jsonl", "log.txt"]
+_FILES += ["samples.png", "eval/300/captions_spectrum.npz"]
+_FILES += ["eval/300/colour_zeroshot_classification.json"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_a_page_whatever_is_damaged(tmp_path_factory, data):
+    path = run_folder.write(tmp_path_factory.mktemp("runs") / "run")
+    file = path / data.draw(st.sampled_from(_FILES))
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, min(len(content) - 1, 2000)))
+    if data.draw(st.booleans()):
+        del content[place:]
+    else:
+        content[place] = data.draw(st.integers(0, 255))
+    file.write_bytes(content)
+    whole = document.page(reading.read_all([path]), "command")
+    assert whole.endswith("</html>\n")
+
+
 def test_sections_without_content_are_left_out():
     seen = Seen(document.page([Run("new", Path())], "command"))
     assert seen.tags.count("section") == 1 and "fieldset" not in seen.tags
