@@ -32,15 +32,25 @@ def main(arguments: list[str] | None = None) -> None:
         "several here",
     )
     chosen = parser.parse_args(given)
-    with clear_errors("a page that was there before stays"):
+    with clear_errors("nothing was written"):
         runs = reading.read_all(chosen.runs)
         folder = runs[0].path if len(runs) == 1 else Path()
         output = chosen.output or folder / "report.html"
         if output.is_dir():
             raise UserError(f"--output={output}: a folder; give the name of a file")
         command = shlex.join(["python", "-m", "cloob_jax.report", *given])
-        writers.write_text(output, document.page(runs, command))
+        _write(output, document.page(runs, command))
         print(output)
+
+
+def _write(output: Path, page: str) -> None:
+    try:
+        writers.write_text(output, page)
+    except OSError as error:
+        # Not the name of the file beside it, which is put in its place at the end.
+        raise UserError(
+            f"{output}: {error.strerror}; give --output=FILE that can be written"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_a_hostile_run_gets_its_page(tmp_path):
         (["nothing"], "nothing: no such folder; give the --workdir of a run"),
         (["."], "give the runs in it, such as mine"),
         (["mine", "--output=mine"], "--output=mine: a folder; give the name of a file"),
-        (["mine", "--output=mine/log.txt/x"], "log.txt"),
+        (["mine", "--output=mine/log.txt/x"], "mine/log.txt/x: "),
         (["mine", "--out"], "expected one argument"),
         (["mine", "--title=x"], "unrecognized arguments: --title=x"),
     ],

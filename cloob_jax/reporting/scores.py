@@ -26,13 +26,13 @@ def draw(runs: Sequence[Run]) -> Html:
     if not keys:
         return Html()
     first = [key for key in keys if key[2] in _HEADLINES]
-    said = element(
-        "p",
+    words = (
         "The latest of each run with its 95 % interval, over pictures, not over "
-        "training runs; below it the best, where another step was better. Bold is the "
-        "best of a row.",
-        class_="said",
+        "training runs; below it the best, where another step was better."
     )
+    if len(runs) > 1:
+        words += " Bold is the best of a row."
+    said = element("p", words, class_="said")
     parts = [said, _table(first, runs, found)] if first else [said]
     if len(keys) > len(first):
         parts.append(folded(f"All figures ({len(keys)})", _table(keys, runs, found)))
