@@ -2,12 +2,15 @@
 
 import argparse
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -31,15 +34,21 @@ def last_words(error: BaseException, stays: str) -> tuple[str, int]:
       stays: what is not lost, for errors that come in the middle of the work.
     """
     if isinstance(error, UserError):
-        return str(error), 2
+        return str(error), 1 if isinstance(error, Outage) else 2
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {stays}", 130
     if isinstance(error, OSError):  # a full disk, a file that went away, a lost mount
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error) or type(error).__name__
-        return f"{where}{reason}; {stays}", 2
+        return f"{where}{reason}; {stays}", 1 if _may_pass(error) else 2
     first, *_ = [*str(error).splitlines(), ""]
     return f"{type(error).__name__}: {first}; {stays}", 1
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether it may be over at the next try, without anybody's doing."""
+    kinds = (ChildProcessError, TimeoutError, ConnectionError)
+    return isinstance(error, kinds) or error.errno in _PASSING
 
 
 @contextlib.contextmanager

@@ -47,6 +47,19 @@ def config_file(arguments: list[str]) -> tuple[Path | None, str | None]:
     return None, None
 
 
+def workdir(arguments: list[str]) -> Path | None:
+    """The run directory of a command line: --workdir, or runs/NAME_OF_THE_CONFIG."""
+    for number, flag in enumerate(arguments):
+        name, _, value = flag.lstrip("-").partition("=")
+        if flag.startswith("-") and name == "workdir":
+            return Path(value or " ".join(arguments[number + 1 : number + 2]))
+    path, argument = config_file(arguments)
+    if path is None:
+        return None
+    stem = path.stem if argument is None else f"{path.stem}_{Path(argument).name}"
+    return Path("runs") / stem
+
+
 def _check_fields(arguments: list[str], path: Path, argument: str | None) -> None:
     """Refuses a flag of a field that the config lacks, naming the nearest."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

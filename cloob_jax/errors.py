@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake which the user can mend."""
+"""What stands for a mistake that the user can mend, or for a trouble that may pass."""
 
 
 class UserError(Exception):
@@ -11,3 +11,10 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         # IPython asks for it: a notebook shows the line alone, as commands do.
         return [f"cloob_jax: {self}"]
+
+
+class Outage(UserError):
+    """Something that is not there now, and may be at the next try: a process, a store.
+
+    Commands print it and exit with status 1, after which a supervisor starts anew.
+    """

@@ -40,6 +40,10 @@ class Stop:
         """Whether this process was asked to stop."""
         return self._since is not None
 
+    def request(self) -> None:
+        """Asks to stop, as the first signal does; from any thread."""
+        self._since = self._since or time.monotonic()
+
     def __enter__(self) -> "Stop":
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._request)

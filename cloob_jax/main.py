@@ -8,13 +8,15 @@ Several processes train together where JAX knows the cluster (Cloud TPU, GKE, SL
 Open MPI), or with --coordinator_address, --num_processes and --process_id.
 """
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cloob_jax import config_flag
+from cloob_jax import config_flag, user_cache
 from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -50,7 +52,8 @@ def main(arguments: list[str]) -> None:
     # What the libraries tell of their inner workings would bury the progress line, and
     # their tracebacks the one line that says it: what fails is raised as well.
     logging.set_verbosity(logging.FATAL)
-    workdir = Path(_WORKDIR.value or Path("runs") / _run_name(sys.argv))
+    workdir = config_flag.workdir(sys.argv)
+    assert workdir is not None
     stays = f"what was saved in {workdir} before stays"
     with clear_errors(stays):
         # After the flags, so that --help and a wrong flag answer at once.
@@ -79,16 +82,18 @@ def main(arguments: list[str]) -> None:
             train.train_and_evaluate(_CONFIG.value, workdir, group)
 
 
-def _run_name(arguments: list[str]) -> str:
-    """`cc3m_rn50`, or `cc3m_rn50_clip` for `configs/cc3m_rn50.py:clip`."""
-    path, argument = config_flag.config_file(arguments)
-    assert path is not None
-    return path.stem if argument is None else f"{path.stem}_{Path(argument).name}"
-
-
 def run() -> None:
     """The command."""
-    app.run(main, flags_parser=config_flag.parse)
+    user_cache.keep_compiled()
+    try:
+        app.run(main, flags_parser=config_flag.parse)
+    except SystemExit as end:
+        names = {thread.name for thread in threading.enumerate()}
+        if "compiling" in names:  # of `compilation`: Python would abort it and itself
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 if __name__ == "__main__":

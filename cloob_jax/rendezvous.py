@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 
 BEAT_SECONDS = 1.0  # between two signs of life
 SILENCE_SECONDS = 40.0  # after which a process that gives none is taken for dead
@@ -105,7 +105,11 @@ def lead(
                     _let_in(Connection(door.accept()[0]), size, hosts, connections)
     except UserError as error:
         for connection in connections.values():
-            connection.send("failed", f"process 0 ({hosts[0]}): {error}")
+            text, may_pass = (
+                f"process 0 ({hosts[0]}): {error}",
+                isinstance(error, Outage),
+            )
+            connection.send("failed", [text, may_pass])
         raise
     in_order = [hosts[index] for index in range(size)]
     for connection in connections.values():
@@ -153,10 +157,10 @@ class _Waiting:
         self._tell = now + _PATIENCE_SECONDS
 
     def go_on(self, what: str, advice: str) -> None:
-        """Raises UserError when it has been long enough."""
+        """Raises Outage when it has been long enough."""
         now = time.monotonic()
         if now > self._end:
-            raise UserError(
+            raise Outage(
                 f"waited {self._timeout:g} s (--join_seconds) for {what}; {advice}"
             )
         if now > self._tell:
@@ -237,7 +241,8 @@ def _wait_for_welcome(connection: Connection, waiting: "_Waiting") -> list[str] 
         waiting.go_on("all processes to come to process 0", _ADVICE)
         for kind, content in messages:
             if kind == "failed":
-                raise UserError(content)
+                text, may_pass = content
+                raise Outage(text) if may_pass else UserError(text)
             if kind == "welcome":
                 connection.stream.settimeout(SILENCE_SECONDS)
                 return content

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cloob_jax import (
+    compilation,
     evaluators,
     program,
     resume,
@@ -22,11 +23,12 @@ from cloob_jax import (
 )
 from cloob_jax.bad_steps import BadSteps
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data import mixture, pipeline, remote_files, shapes, sources
+from cloob_jax.data import pipeline, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
+from cloob_jax.notices import Notices
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.pulse import Pulse
 from cloob_jax.state import TrainState
@@ -146,6 +148,7 @@ def set_up(
         Watchdog(pulse, group, log.line, config.hang_seconds, workdir / "stacks")
     )
     source, tests = _open_data(config, group, log)
+    compiled = compilation.begin(parts)  # and meanwhile read the checkpoint
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
     )
@@ -160,13 +163,13 @@ def set_up(
     )
     total_steps = program.num_steps(config, int(state.step), examples_seen)
     if total_steps != parts.total_steps:  # earlier batches were of another size
-        parts = program.build(config, mesh, total_steps)
+        compiled = compilation.begin(program.build(config, mesh, total_steps))
     run = Run(
         config=config,
         workdir=workdir,
         group=group,
         log=log,
-        parts=parts,
+        parts=compiled(),
         load=load,
         tests=tests,
         checkpoints=checkpoints,
@@ -175,11 +178,16 @@ def set_up(
         bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
     )
     watch.names = run.names
+
+    def give_notice(reason: str) -> None:
+        log.line(f"{reason}: saving, to go on elsewhere")
+        run.stop.request()
+
+    stack.enter_context(Notices(give_notice))
     if group.is_leader:
         run = _with_files(run, int(state.step), examples_seen, stack)
     scores = run.metrics.column(config.keep_best) if run.metrics else {}
     checkpoints.scores |= dict(group.share(list(scores.items())))
-    log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
 
 
@@ -260,41 +268,3 @@ def _generate(config: ConfigDict, log: writers.Log) -> None:
 
     settings = wanted.to_dict()
     shapes.generate(Path(settings.pop("directory")), **settings, report=report)
-
-
-def _introduction(run: Run, state: TrainState, examples_seen: int) -> str:
-    """What is about to happen, in a few lines."""
-    config, parts = run.config, run.parts
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    devices = jax.devices()
-    mesh = " x ".join(
-        f"{axis} {size}" for axis, size in parts.batch_sharding.mesh.shape.items()
-    )
-    processes = f" in {run.group.size} processes" if run.group.size > 1 else ""
-    step = int(state.step)
-    num_examples = examples_seen + (parts.total_steps - step) * config.batch_size
-    epochs = " and ".join(
-        f"{e:.1f}" for e in mixture.epochs(run.load.source, num_examples)
-    )
-    lines = [
-        f"{config.model.name}, {count / 1e6:.1f} million parameters, "
-        f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
-        f"objective {config.objective.name} in the form {parts.objective_form}",
-        f"{len(devices)} {devices[0].device_kind} device(s){processes}, mesh {mesh}; "
-        f"run directory {run.workdir}",
-        f"{len(run.load.source)} pairs from {config.data.train}; {parts.total_steps} "
-        f"steps of {config.batch_size}, {epochs} epochs",
-    ]
-    if run.bad:
-        lines.append(f"{len(run.bad)} bad records so far, listed in {run.bad.path}")
-    if remote_files.is_remote(config.data.train) and config.data.shuffle == "global":
-        lines.append(
-            "every example is a request of its own: config.data.shuffle=window reads "
-            "large pieces"
-        )
-    if config.init_from and not step:
-        part = "" if config.init_match is None else f" ({config.init_match})"
-        lines.append(f"starting from the weights of {config.init_from}{part}")
-    if step:
-        lines.append(f"going on after step {step}")
-    return "\n".join(lines)

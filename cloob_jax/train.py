@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from cloob_jax import (
     autopsy,
     command_line,
+    introduction,
     run_directory,
     step_flops,
     step_log,
@@ -45,6 +46,7 @@ def train_and_evaluate(
         log = writers.Log(workdir if group.is_leader else None)
         stack.enter_context(contextlib.closing(log))
         run, state, examples_seen = set_up(config, workdir, group, log, pulse, stack)
+        log.line(introduction.text(run, state, examples_seen))
         try:
             state, examples_seen = _train(run, state, examples_seen)
             run.wait()

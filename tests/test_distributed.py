@@ -292,7 +292,7 @@ def test_a_coordinator_that_never_answers(data, tmp_path):
         start([*arguments(data, tmp_path / "run"), *flags, "--join_seconds=1"], 1)
     )
     [line] = last_words(errors)
-    assert code == 2 and f"for process 0 at {address} (Connection refused)" in line
+    assert code == 1 and f"for process 0 at {address} (Connection refused)" in line
 
 
 _SLURM = {

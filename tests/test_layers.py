@@ -66,8 +66,9 @@ def test_every_room_has_a_test():
     elsewhere |= {"text", "compiler", "aot", "step_flops"}
     elsewhere |= {"config_flag", "hlo", "user_cache"}
     # How processes meet (process_group), what a run is set up with (train, main), and
-    # tells of its steps (autopsy).
-    elsewhere |= {"rendezvous", "run", "step_log"}
+    # tells of itself (main) and its steps (autopsy); digests of checkpoints.
+    elsewhere |= {"rendezvous", "run", "introduction", "step_log"}
+    elsewhere |= {"seals", "stored_weights"}
     # What prepare is made of; findings (contents), what a check does (checking).
     elsewhere |= {"indexing", "findings", "checkup"}
     elsewhere |= {"converting", "destination", "shard_writing"}

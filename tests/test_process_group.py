@@ -11,7 +11,7 @@ import pytest
 _MEMBER = """
 import os, sys, time
 from cloob_jax import process_group, rendezvous
-from cloob_jax.command_line import fail
+from cloob_jax.command_line import fail, last_words
 from cloob_jax.errors import UserError
 
 process_group.SILENCE_SECONDS = 2.5
@@ -23,7 +23,7 @@ try:
     else:
         place = rendezvous.lead(address, size, float(seconds))
 except UserError as error:
-    fail(str(error))
+    fail(*last_words(error, ""))
 group = process_group.ProcessGroup(index, *place, "all was saved")
 try:
     exec(body)
@@ -158,7 +158,7 @@ def test_a_save_that_is_under_way_is_waited_for(port):
 
 def test_a_leader_that_never_answers(port):
     code, _, errors = finish(start(port, 1, "", seconds=0.5))
-    assert code == 2 and errors.count("\n") == 1, errors
+    assert code == 1 and errors.count("\n") == 1, errors
     assert f"waited 0.5 s (--join_seconds) for process 0 at 127.0.0.1:{port}" in errors
 
 
@@ -166,7 +166,7 @@ def test_processes_that_never_come_are_named_to_those_that_did(port):
     processes = [start(port, 0, "", seconds=1.5), start(port, 1, "")]
     for process in processes:
         code, _, errors = finish(process)
-        assert code == 2 and "process 2 of 3 at 127.0.0.1" in errors
+        assert code == 1 and "process 2 of 3 at 127.0.0.1" in errors
 
 
 @pytest.mark.parametrize(
