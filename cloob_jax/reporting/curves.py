@@ -44,7 +44,7 @@ _UNITS = {"train/samples_per_second": "images/s"}
 _LINEAR = ("train/lr", "train/samples_per_second")
 _MOST_CHARTS = 400
 _MOST_POINTS, _FEWEST_POINTS = 400, 40  # of a curve
-_PAGE_POINTS = 60_000  # of all curves, some 12 bytes each, twice where smoothed
+_PAGE_POINTS = 50_000  # of all curves, some 12 bytes each, twice where smoothed
 
 
 def draw(runs: Sequence[Run]) -> Html:
