@@ -1,0 +1,1 @@
+"""One HTML page from run directories: read, drawn and put together."""
