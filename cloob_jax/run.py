@@ -31,7 +31,7 @@ from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.notices import Notices
-from cloob_jax.observers import Wishes
+from cloob_jax.observers import Observer, Wishes
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.profiler import Profiler
 from cloob_jax.pulse import Pulse
@@ -61,7 +61,7 @@ class Run:
     metrics: writers.MetricsWriter | None = None
     bad: BadRecords | None = None
     session: sessions.Record | None = None
-    observers: Sequence[observers.Observer] = ()
+    observers: Sequence[Observer] = ()
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -99,6 +99,8 @@ class Run:
         position = resume.position(self.load.source, examples_seen)
         with self.pulse.during("save"):
             self.checkpoints.save(state, position, resume.plain(self.config))
+        if self.session is not None:
+            self.session.write(int(state.step))
 
     def score(self, step: int, values: Mapping[str, float]) -> None:
         """Notes how good a step is, by `config.keep_best`."""

@@ -60,7 +60,7 @@ def read(workdir: Path) -> list[Session]:
             Session(**{name: row[name] for name in fields if name in row})
             for row in rows
         ]
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return []
 
 
