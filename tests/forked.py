@@ -1,0 +1,73 @@
+"""The command in processes of their own, without the seconds that its imports take.
+
+A server imports what the command will and forks for each start. These are processes
+like any others: they find their devices, meet, are sent signals and killed for real.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["cloob_jax.distributed", "cloob_jax.train"])
+
+
+class Forked:
+    """Acts as a `subprocess.Popen` that writes all that it says to stdout."""
+
+    def __init__(self, arguments, settings, environment):
+        """Starts the command with flags, settings of JAX, and more variables."""
+        handle, self._path = tempfile.mkstemp()
+        os.close(handle)
+        self._process = _SERVER.Process(
+            target=_run, args=(arguments, settings, environment, self._path)
+        )
+        self._process.start()
+
+    @property
+    def returncode(self):
+        """As of Popen: negative for a signal, None while it runs."""
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def send_signal(self, number):
+        """Sends a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self):
+        """Kills it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout=None):
+        """What it said, and None, once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("cloob_jax.main", timeout)
+        return Path(self._path).read_text(), None
+
+
+def _run(arguments, settings, environment, path):
+    output = os.open(path, os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(_ROOT)
+    os.environ.update(environment)
+    import jax
+
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *arguments]
+    from cloob_jax import main
+
+    try:
+        main.run()
+    finally:
+        atexit._run_exitfuncs()  # left out where multiprocessing ends a process
