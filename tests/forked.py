@@ -16,17 +16,19 @@ from pathlib import Path
 _ROOT = Path(__file__).parent.parent
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["cloob_jax.distributed", "cloob_jax.train"])
+# Restoring and saving take many little programs, which are compiled once for all.
+SETTINGS = {"jax_num_cpu_devices": 1, "jax_persistent_cache_min_compile_time_secs": 0.0}
 
 
 class Forked:
     """Acts as a `subprocess.Popen` that writes all that it says to stdout."""
 
-    def __init__(self, arguments, settings, environment):
-        """Starts the command with flags, settings of JAX, and more variables."""
+    def __init__(self, flags, num_devices=1, environment=None):
+        """Starts the command, with some more variables in its environment."""
         handle, self._path = tempfile.mkstemp()
         os.close(handle)
         self._process = _SERVER.Process(
-            target=_run, args=(arguments, settings, environment, self._path)
+            target=_run, args=(flags, num_devices, environment or {}, self._path)
         )
         self._process.start()
 
@@ -35,7 +37,9 @@ class Forked:
         """As of Popen: negative for a signal, None while it runs."""
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self):
+        """The same."""
+        return self.returncode
 
     def send_signal(self, number):
         """Sends a signal, unless it has ended."""
@@ -54,7 +58,7 @@ class Forked:
         return Path(self._path).read_text(), None
 
 
-def _run(arguments, settings, environment, path):
+def _run(flags, num_devices, environment, path):
     output = os.open(path, os.O_WRONLY)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -62,9 +66,9 @@ def _run(arguments, settings, environment, path):
     os.environ.update(environment)
     import jax
 
-    for name, value in settings.items():
+    for name, value in (SETTINGS | {"jax_num_cpu_devices": num_devices}).items():
         jax.config.update(name, value)
-    sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *arguments]
+    sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *map(str, flags)]
     from cloob_jax import main
 
     try:

@@ -73,15 +73,6 @@ def arguments(data, workdir, **overrides):
     return [f"--config=configs/shapes_tiny.py:{data}", f"--workdir={workdir}", *flags]
 
 
-def start(flags, devices, **environment):
-    settings = {
-        "jax_num_cpu_devices": devices,
-        # Saving slices every array by a little program of its own.
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    return Forked(flags, settings, environment)
-
-
 def free_port():
     with socket.create_server(("", 0)) as probe:
         return probe.getsockname()[1]
@@ -91,7 +82,7 @@ def start_all(size, flags, devices, own=lambda index: []):
     address = f"127.0.0.1:{free_port()}"
     common = [*flags, f"--coordinator_address={address}", f"--num_processes={size}"]
     return [
-        start([*common, f"--process_id={index}", *own(index)], devices)
+        Forked([*common, f"--process_id={index}", *own(index)], devices)
         for index in range(size)
     ]
 
@@ -109,7 +100,7 @@ def last_words(errors):
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
-    code, errors = finish(start(arguments(data, workdir), 4))
+    code, errors = finish(Forked(arguments(data, workdir), 4))
     assert code == 0, errors
     return workdir
 
@@ -151,7 +142,7 @@ def stopped(data, lost_leader):
 def finished(data, stopped):
     workdir, _ = stopped
     flags = arguments(data, workdir, **{"mesh.fsdp": 2, "mesh.tensor": 2})
-    code, errors = finish(start(flags, 4))
+    code, errors = finish(Forked(flags, 4))
     assert code == 0 and "going on after step" in errors, errors
     return workdir
 
@@ -262,7 +253,9 @@ def test_processes_that_see_other_data_are_told_so(data, tmp_path):
     flags = arguments(data, tmp_path / "run", **{"data.train": "~/train"})
     address = ["--num_processes=2", f"--coordinator_address=127.0.0.1:{free_port()}"]
     processes = [
-        start([*flags, *address, f"--process_id={i}"], 1, HOME=str(tmp_path / str(i)))
+        Forked(
+            [*flags, *address, f"--process_id={i}"], 1, {"HOME": str(tmp_path / str(i))}
+        )
         for i in range(2)
     ]
     for process in processes:
@@ -276,7 +269,7 @@ def test_a_coordinator_that_never_answers(data, tmp_path):
     address = f"127.0.0.1:{free_port()}"
     flags = [f"--coordinator_address={address}", "--num_processes=2", "--process_id=1"]
     code, errors = finish(
-        start([*arguments(data, tmp_path / "run"), *flags, "--join_seconds=1"], 1)
+        Forked([*arguments(data, tmp_path / "run"), *flags, "--join_seconds=1"])
     )
     [line] = last_words(errors)
     assert code == 2 and f"for process 0 at {address} (Connection refused)" in line
