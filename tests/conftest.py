@@ -1,4 +1,4 @@
-"""Eight CPU devices, no silent rank promotion, and a compilation cache to share."""
+"""Eight CPU devices, no silent rank promotion, a cache to share, the longest first."""
 
 import os
 import tempfile
@@ -25,3 +25,24 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 # Indices of shards go to the tests' own cache, not to the user's.
 os.environ["XDG_CACHE_HOME"] = str(_CACHE / "cache")
+
+# Files of tests that take long come first, so that none of them is left over at the end
+# while other processes have nothing to do. (pytest --no-loadscope-reorder)
+_LONG = (
+    "test_distributed",
+    "test_step",
+    "test_main",
+    "test_train",
+    "test_warm_start",
+    "test_order",
+    "test_convert",
+    "test_notebooks",
+    "test_workers",
+    "test_prepare",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders the files, and leaves the order within them."""
+    ranks = {name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))

@@ -219,7 +219,7 @@ def test_the_gradient_is_of_the_whole_batch():
     clear = np.abs(gradient) > 1e-2 * np.abs(gradient).max()
     optim = tiny_config().optim
     expected = -optim.learning_rate * gradient / (np.abs(gradient) + optim.eps)
-    np.testing.assert_allclose(moved[clear], expected[clear], rtol=1e-3)
+    np.testing.assert_allclose(moved[clear], expected[clear], rtol=1e-2)
 
 
 def test_clipping_bounds_what_the_optimiser_sees():
