@@ -38,6 +38,9 @@ _JOIN_SECONDS = flags.DEFINE_integer(
 _PRINT_SHARDING = flags.DEFINE_bool(
     "print_sharding", False, "Print what lies on which devices, and end."
 )
+_REPLAY = flags.DEFINE_string(
+    "replay", None, "An autopsy/STEP of a run: do this step once more, and end."
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -58,9 +61,15 @@ def main(arguments: list[str]) -> None:
             _ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, timeout
         )
         with distributed.joined(place, timeout, stays) as group:
-            from cloob_jax import program, sharding, train
+            from cloob_jax import autopsy, program, sharding, train
 
-            group.agree({"--print_sharding": _PRINT_SHARDING.value})
+            wishes = {"print_sharding": _PRINT_SHARDING.value, "replay": _REPLAY.value}
+            group.agree({f"--{name}": value for name, value in wishes.items()})
+            if _REPLAY.value:
+                text = autopsy.replay(_CONFIG.value, Path(_REPLAY.value), group)
+                if group.is_leader:
+                    print(text)
+                return
             if _PRINT_SHARDING.value:
                 mesh = sharding.make_mesh(**_CONFIG.value.mesh)
                 parts = program.build(_CONFIG.value, mesh)

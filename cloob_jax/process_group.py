@@ -55,9 +55,12 @@ class ProcessGroup:
         """
         self.index, self.size, self.is_leader = index, len(hosts), index == 0
         self._names = [f"process {i} ({host})" for i, host in enumerate(hosts)]
+        if self.size == 1:
+            self._names = ["this process"]
         self._connections = dict(sorted((connections or {}).items()))
         self._stays = stays
         self._is_saving: Callable[[], bool] = lambda: False
+        self._doing: Callable[[], str] = lambda: ""
         self._last_words: tuple[str, int] | None = None
         self._deadline = 0.0
         self._telling, self._ending = threading.Lock(), threading.Lock()
@@ -122,6 +125,30 @@ class ProcessGroup:
                 self._tell_error(error)
             raise
 
+    def tell_of(self, doing: Callable[[], str]) -> None:
+        """Tells process 0 what this one is doing, each second, from another thread."""
+        self._doing = doing
+
+    def doings(self) -> dict[str, str]:
+        """What each process was last known to do, by name; in process 0, of all."""
+        found = {self._names[self.index]: self._doing()}
+        now = time.monotonic()
+        for index, connection in self._connections.items() if self.is_leader else ():
+            silent = now - connection.heard
+            is_late = silent > 5 * BEAT_SECONDS
+            found[self._names[index]] = (
+                f"silent for {silent:.0f}s" if is_late else connection.doing
+            )
+        return found
+
+    def abandon(self, line: str) -> NoReturn:
+        """Ends all processes from any thread, since no work gets done any more."""
+        self._tell(f"{line}; {self._stays}; start it again to go on", 1)
+        while self._is_saving() and time.monotonic() < self._deadline:
+            time.sleep(BEAT_SECONDS / 10)
+        assert self._last_words is not None
+        self._exit(*self._last_words)
+
     def leave(self) -> None:
         """Waits until all have done their work, and ends the watch; collective."""
         self._reduce("leave", None, lambda values: None)
@@ -176,7 +203,7 @@ class ProcessGroup:
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
                     for index in present:
-                        self._connections[index].beat()
+                        self._connections[index].beat(self._doing())
 
     def _hear(self, index: int) -> bool:
         """Handles what one process sent; whether more is to come."""
@@ -190,7 +217,9 @@ class ProcessGroup:
             if kind == "failed":
                 line, status = content
                 self._tell(line, status, but=index)
-            elif kind != "beat":
+            elif kind == "beat":
+                connection.doing = str(content)
+            else:
                 connection.values.put(content)
         return all(kind != "leave" for kind, _ in messages)
 

@@ -29,7 +29,7 @@ from cloob_jax import (
 from cloob_jax.data import random_crop
 from cloob_jax.embedding import EmbedImages, EmbedTexts
 from cloob_jax.errors import UserError
-from cloob_jax.state import TrainState
+from cloob_jax.state import Params, TrainState
 from cloob_jax.tokenizer import Tokenizer
 
 
@@ -48,6 +48,7 @@ class Program:
       batch_sharding: of both; its mesh is the run's.
       init: () -> state, a function of the seed alone.
       train_step: (state, batch) -> (state, metrics), donating the state.
+      gradients_of: what such a step goes by, see `step.gradients_of`.
       part_size: examples that the encoders take at a time, in evaluations as well.
       embedders: state -> (embed_images, embed_texts), see `embedding.build`.
     """
@@ -62,6 +63,9 @@ class Program:
     batch_sharding: NamedSharding
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]
+    gradients_of: Callable[
+        [TrainState, step.Batch], tuple[step.Metrics, Params, Params]
+    ]
     part_size: int
     embedders: Callable[[TrainState], tuple[EmbedImages, EmbedTexts]]
 
@@ -92,14 +96,14 @@ def build(config: ConfigDict, mesh: Mesh, total_steps: int | None = None) -> Pro
         mesh, config.batch_size, config.accumulate_steps
     )
     part_size = config.batch_size // config.accumulate_steps
+    measured: dict[str, Any] = {
+        "model": model,
+        "objective": objective,
+        "frozen": frozen,
+        "accumulate_steps": config.accumulate_steps,
+    }
     train_step = functools.partial(
-        step.train_step,
-        model=model,
-        objective=objective,
-        tx=tx,
-        frozen=frozen,
-        ema_decay=config.optim.ema_decay,
-        accumulate_steps=config.accumulate_steps,
+        step.train_step, tx=tx, ema_decay=config.optim.ema_decay, **measured
     )
     return Program(
         model=model,
@@ -121,6 +125,11 @@ def build(config: ConfigDict, mesh: Mesh, total_steps: int | None = None) -> Pro
             in_shardings=(shardings, batch_sharding),
             out_shardings=(shardings, sharding.replicated(mesh)),
             donate_argnums=0,
+        ),
+        gradients_of=jax.jit(
+            functools.partial(step.gradients_of, **measured),
+            in_shardings=(shardings, batch_sharding),
+            out_shardings=(None, shardings.params, shardings.batch_stats),
         ),
         part_size=part_size,
         embedders=_embedders(model, mesh, shardings, part_size),

@@ -28,6 +28,7 @@ class Connection:
     Attributes:
       stream: the socket.
       heard: when something last came, by the monotonic clock.
+      doing: what the other end says that it is doing.
       values: what came for the main thread.
     """
 
@@ -37,7 +38,7 @@ class Connection:
         # Nobody waits longer to send to a process than to hear from it.
         stream.settimeout(SILENCE_SECONDS)
         self.stream = stream
-        self.heard = time.monotonic()
+        self.heard, self.doing = time.monotonic(), ""
         self.values: queue.SimpleQueue = queue.SimpleQueue()
         self._sending, self._rest = threading.Lock(), b""
 
@@ -47,10 +48,10 @@ class Connection:
         with self._sending, contextlib.suppress(OSError):
             self.stream.sendall(line)
 
-    def beat(self) -> None:
+    def beat(self, doing: str = "") -> None:
         """Gives a sign of life, unless a message that is on its way is one already."""
         if not self._sending.locked():
-            self.send("beat")
+            self.send("beat", doing)
 
     def receive(self) -> list[tuple[str, Any]] | None:
         """What came since, waiting for it; None when the other end is closed."""

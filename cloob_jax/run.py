@@ -3,14 +3,24 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from cloob_jax import evaluators, program, resume, run_directory, sharding, writers
+from cloob_jax import (
+    evaluators,
+    program,
+    resume,
+    run_directory,
+    sessions,
+    sharding,
+    writers,
+)
+from cloob_jax.bad_steps import BadSteps
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import mixture, pipeline, remote_files, shapes, sources
 from cloob_jax.data.bad_records import BadRecords
@@ -18,14 +28,16 @@ from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.process_group import ProcessGroup
+from cloob_jax.pulse import Pulse
 from cloob_jax.state import TrainState
+from cloob_jax.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What stays the same throughout a run.
 
-    `metrics` and `bad`, which write files, are there in process 0 alone.
+    `metrics`, `bad` and `session`, which write files, are there in process 0 alone.
     """
 
     config: ConfigDict
@@ -37,8 +49,11 @@ class Run:
     tests: Mapping[str, evaluators.Evaluator]
     checkpoints: Checkpoints
     stop: Stop
-    metrics: writers.MetricsWriter | None
-    bad: BadRecords | None
+    pulse: Pulse
+    bad_steps: BadSteps
+    metrics: writers.MetricsWriter | None = None
+    bad: BadRecords | None = None
+    session: sessions.Record | None = None
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -50,10 +65,42 @@ class Run:
         }
         return {n: test for n, test in self.tests.items() if step % steps[n] == 0}
 
+    def name_records(self, batch: pipeline.HostBatch) -> list[str]:
+        """The records of the global batch, row by row; collective.
+
+        Args:
+          batch: this process's rows.
+        """
+        rows = pipeline.local_rows(self.parts.abstract_batch["text"])
+        numbers = zip(rows.tolist(), batch["record"].tolist(), strict=True)
+        parts = self.group.reduce([*numbers], list)
+        # Processes that split a layer hold the same rows.
+        by_row = dict(sorted((row, record) for part in parts for row, record in part))
+        return self.names(by_row.values())
+
+    def names(self, records: Iterable[int]) -> list[str]:
+        """Shard and key of each record."""
+        return [" ".join(self.load.source.name(int(record))) for record in records]
+
+    def eval_directory(self, step: int) -> Path | None:
+        """Where this process writes evaluations, if it does."""
+        return self.workdir / "eval" / str(step) if self.group.is_leader else None
+
     def save(self, state: TrainState, examples_seen: int) -> None:
         """Starts to save the state and the place in the data."""
         position = resume.position(self.load.source, examples_seen)
-        self.checkpoints.save(state, position, resume.plain(self.config))
+        with self.pulse.during("save"):
+            self.checkpoints.save(state, position, resume.plain(self.config))
+
+    def wait(self) -> None:
+        """Blocks until what was saved is on disk."""
+        with self.pulse.during("save"):
+            self.checkpoints.wait()
+
+    def end(self, ended: str, message: str = "") -> None:
+        """Writes how it has ended, see `sessions.Session`."""
+        if self.session is not None:
+            self.session.end(ended, message)
 
 
 def set_up(
@@ -61,6 +108,7 @@ def set_up(
     workdir: Path,
     group: ProcessGroup,
     log: writers.Log,
+    pulse: Pulse,
     stack: contextlib.ExitStack,
 ) -> tuple[Run, TrainState, int]:
     """Opens everything, and finds where to start or to go on; collective.
@@ -70,6 +118,7 @@ def set_up(
       workdir: the run directory, held by this run.
       group: the processes of the run.
       log: where to tell of it.
+      pulse: of this process.
       stack: closes what was opened.
 
     Returns:
@@ -82,6 +131,9 @@ def set_up(
     _agree(plain, group)
     mesh = sharding.make_mesh(**config.mesh)
     parts = program.build(config, mesh)
+    watch = stack.enter_context(
+        Watchdog(pulse, group, log.line, config.hang_seconds, workdir / "stacks")
+    )
     source, tests = _open_data(config, group, log)
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
@@ -96,12 +148,6 @@ def set_up(
     total_steps = program.num_steps(config, int(state.step), examples_seen)
     if total_steps != parts.total_steps:  # earlier batches were of another size
         parts = program.build(config, mesh, total_steps)
-    metrics, bad = None, None
-    if group.is_leader:
-        run_directory.describe(workdir, plain)
-        metrics = writers.MetricsWriter(workdir, int(state.step))
-        stack.enter_context(contextlib.closing(metrics))
-        bad = BadRecords(workdir, load, config.data.max_bad_fraction, examples_seen)
     run = Run(
         config=config,
         workdir=workdir,
@@ -112,11 +158,38 @@ def set_up(
         tests=tests,
         checkpoints=checkpoints,
         stop=stack.enter_context(Stop(group.any)),
-        metrics=metrics,
-        bad=bad,
+        pulse=pulse,
+        bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
     )
+    watch.names = run.names
+    if group.is_leader:
+        run = _with_files(run, int(state.step), examples_seen, stack)
     log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
+
+
+def _with_files(
+    run: Run, step: int, examples_seen: int, stack: contextlib.ExitStack
+) -> Run:
+    """The same with what process 0 writes."""
+    run_directory.describe(run.workdir, resume.plain(run.config))
+    metrics = writers.MetricsWriter(run.workdir, step)
+    stack.enter_context(contextlib.closing(metrics))
+    max_fraction = run.config.data.max_bad_fraction
+    return dataclasses.replace(
+        run,
+        metrics=metrics,
+        bad=BadRecords(run.workdir, run.load, max_fraction, examples_seen),
+        session=sessions.Record(
+            run.workdir,
+            run.pulse,
+            step,
+            host=socket.gethostname(),
+            processes=run.group.size,
+            devices=jax.device_count(),
+            device_kind=jax.devices()[0].device_kind,
+        ),
+    )
 
 
 def _agree(plain: dict[str, Any], group: ProcessGroup) -> None:

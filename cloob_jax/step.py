@@ -1,5 +1,6 @@
 """The train step and the two embedding functions: pure, to be jitted by `program`."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,9 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step on one global batch.
 
+    Where the loss or the gradient is not finite the step is skipped: nothing but the
+    count of steps moves, so that the next batch meets the parameters before.
+
     Args:
       state: donated by the caller's jit.
       batch: `image` uint8 `[b, h, w, 3]` and `text` int32 `[b, l]`; with more than one
@@ -49,10 +53,48 @@ def train_step(
         `embed_pairs`.
 
     Returns:
-      The next state, and metrics: `loss` and `grad_norm` (before clipping) of the state
-      that came in, `param_norm` of the next, and what the objective reports.
+      The next state, and metrics: `loss` and `grad_norm` (before clipping; also of each
+      encoder, `grad_norm/visual`) of the state that came in, `param_norm` of the next,
+      and what the objective reports.
     """
+    metrics, gradients, batch_stats = gradients_of(
+        state,
+        batch,
+        model=model,
+        objective=objective,
+        frozen=frozen,
+        accumulate_steps=accumulate_steps,
+    )
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+        ema = optim.update_ema(ema, params, ema_decay)
+    # Known before any parameter moves, so that old and new need not both be kept.
+    is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    new_state = jax.tree.map(
+        functools.partial(jnp.where, is_finite),
+        TrainState(state.step + 1, params, batch_stats, opt_state, ema),
+        state.replace(step=state.step + 1),  # type: ignore[attr-defined]
+    )
+    return new_state, metrics | {"param_norm": optax.tree.norm(new_state.params)}
 
+
+def gradients_of(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: DualEncoder,
+    objective: objectives.Objective,
+    frozen: Any = None,
+    accumulate_steps: int = 1,
+) -> tuple[Metrics, Params, Params]:
+    """What a step goes by; see `train_step`.
+
+    Returns:
+      The metrics but `param_norm`, the gradient of the loss with respect to
+      `state.params`, and the next running statistics.
+    """
     image_is_locked = frozen is not None and all(jax.tree.leaves(frozen["visual"]))
 
     def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
@@ -69,17 +111,20 @@ def train_step(
 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (metrics, batch_stats)), gradients = gradient_fn(state.params)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if ema_decay is not None:
-        ema = optim.update_ema(ema, params, ema_decay)
-    metrics |= {
-        "loss": loss,
-        "grad_norm": optax.tree.norm(gradients),
-        "param_norm": optax.tree.norm(params),
+    return metrics | {"loss": loss} | grad_norms(gradients), gradients, batch_stats
+
+
+def grad_norms(gradients: Params) -> Metrics:
+    """`grad_norm` of all gradients, and of each encoder's by its name."""
+    parts = {
+        name: optax.tree.norm(tree)
+        for name, tree in {
+            **gradients["model"],
+            "objective": gradients["objective"],
+        }.items()
     }
-    return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+    named = {f"grad_norm/{name}": parts[name] for name in gradients["model"]}
+    return named | {"grad_norm": optax.tree.norm(parts)}
 
 
 def embed_pairs(

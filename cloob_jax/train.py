@@ -1,26 +1,29 @@
 """The loop: the only file that sees everything."""
 
 import contextlib
-import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cloob_jax import run_directory, step_flops, writers
+from cloob_jax import (
+    autopsy,
+    command_line,
+    run_directory,
+    step_flops,
+    step_log,
+    writers,
+)
 from cloob_jax.data import pipeline
 from cloob_jax.errors import UserError
 from cloob_jax.evaluators import Embedder, Evaluator, ZeroShot, results, samples
 from cloob_jax.interruption import Interrupted
 from cloob_jax.meter import Meter
 from cloob_jax.process_group import ProcessGroup
+from cloob_jax.pulse import Pulse
 from cloob_jax.run import Run, set_up
 from cloob_jax.state import TrainState
-from cloob_jax.step import Metrics
 
 
 def train_and_evaluate(
@@ -36,30 +39,26 @@ def train_and_evaluate(
     Raises:
       UserError: whatever the user can mend; what was saved before stays.
     """
-    group = group or ProcessGroup()
+    group, pulse = group or ProcessGroup(), Pulse()
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.held(workdir, group))
         log = writers.Log(workdir if group.is_leader else None)
         stack.enter_context(contextlib.closing(log))
-        run, state, examples_seen = set_up(config, workdir, group, log, stack)
+        run, state, examples_seen = set_up(config, workdir, group, log, pulse, stack)
         try:
             state, examples_seen = _train(run, state, examples_seen)
-            run.checkpoints.wait()
+            run.wait()
             _evaluate(run, state, examples_seen, run.tests, final=True)
         except Interrupted:
-            run.checkpoints.wait()
+            run.wait()
             step = run.checkpoints.latest_step()
             log.line(f"stopped; step {step} is saved, the same command goes on from it")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pending:
-    """A step that was dispatched, and whose metrics nobody has read yet."""
-
-    step: int
-    examples_seen: int
-    metrics: Metrics
-    batch: pipeline.HostBatch
+            run.end("stopped")
+        except BaseException as error:
+            run.end("failed", command_line.last_words(error, "")[0])
+            raise
+        else:
+            run.end("finished")
 
 
 def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState, int]:
@@ -89,23 +88,34 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
     feed = pipeline.place_on_mesh(batches, run.parts.abstract_batch)
     meter = Meter(config.batch_size, step_flops.seconds_at_peak(config))
     pending = None
+    run.pulse.turn_to("step")
+
+    def is_critical() -> bool:
+        bad = run.bad_steps
+        return bad.in_a_row > 0 or bad.is_lost or config.max_bad_steps == 0
+
     with contextlib.closing(feed):
         for step in range(done + 1, total_steps + 1):
-            with meter.waiting():
+            with meter.waiting(), run.pulse.during("data"):
                 batch, arrays = next(feed)
+            run.pulse.begin_step(step, batch["record"])
             state, metrics = run.parts.train_step(state, arrays)
             examples_seen += config.batch_size
             # While it runs on the device, the step before is looked at.
-            stop = _exchange(run, batch, examples_seen)
-            _settle(run, meter, pending)
-            pending = _Pending(step, examples_seen, metrics, batch)
+            with run.pulse.during("exchange"):
+                stop = _exchange(run, batch, examples_seen)
+            if pending is not None:
+                step_log.settle(run, meter, pending)
+            pending = step_log.Pending(step, examples_seen, metrics, batch)
 
             last = step == total_steps
             save = last or stop or step % config.checkpoint_steps == 0
             due = {} if stop else run.due(step)
-            if save or due:
-                # No state is kept before its step is known to be finite.
-                _settle(run, meter, pending)
+            if save or due or is_critical():
+                # No state is kept, and after a bad step none is left behind, before its
+                # own step is known.
+                step_log.settle(run, meter, pending)
+                _check(run, state, pending)
                 pending = None
             if save:
                 run.save(state, examples_seen)
@@ -139,61 +149,25 @@ def _exchange(run: Run, batch: pipeline.HostBatch, examples_seen: int) -> bool:
     return stop
 
 
-def _settle(run: Run, meter: Meter, pending: _Pending | None) -> None:
-    """Waits for a step's metrics, checks and shows them, and logs when it is time.
+def _check(run: Run, state: TrainState, settled: step_log.Pending) -> None:
+    """Gives the run up after too many bad steps; `state` is that after the last.
 
     Raises:
-      UserError: the loss or the gradient is not finite.
+      UserError: there were.
     """
-    if pending is None:
+    bad, limit = run.bad_steps, run.config.max_bad_steps
+    if bad.in_a_row <= limit and not bad.is_lost:
         return
-    step, total_steps = pending.step, run.parts.total_steps
-    values = {name: float(v) for name, v in jax.device_get(pending.metrics).items()}
-    if not all(map(math.isfinite, values.values())):
-        _refuse_non_finite(run, pending, values)
-    meter.count()
-    values |= meter.read() | {"lr": float(run.parts.schedule(step - 1))}
-    if run.bad is not None:
-        values["bad_records"] = float(len(run.bad))
-        for kind, count in run.bad.kinds.items():
-            values[f"bad_records/{kind.replace(' ', '_')}"] = float(count)
-    keep = step % run.config.log_steps == 0 or step in (1, total_steps)
-    if keep:
-        meter.restart()
-    mfu = f"MFU {values['mfu']:.0%}  " if "mfu" in values else ""
-    run.log.progress(
-        f"step {step}/{total_steps}  loss {values['loss']:.4f}  "
-        f"lr {values['lr']:.1e}  "
-        f"{values['samples_per_second']:.0f} images/s  "
-        f"{mfu}waiting {values['data_wait_fraction']:.0%}  "
-        f"left {writers.duration(meter.seconds_left(total_steps - step))}",
-        keep,
-    )
-    if keep and run.metrics is not None:
-        named = {f"train/{name}": value for name, value in values.items()}
-        run.metrics.write(step, pending.examples_seen, named)
-
-
-def _refuse_non_finite(
-    run: Run, pending: _Pending, values: dict[str, float]
-) -> NoReturn:
-    # Each process knows its own rows.
-    parts = run.group.reduce(pending.batch["record"].tolist(), list)
-    records = [run.load.source.name(number) for part in parts for number in part]
-    path = run.workdir / "non_finite_batch.json"
-    # As text, since JSON has no word for what is not finite.
-    metrics = {name: str(value) for name, value in values.items()}
-    content = {"step": pending.step, "metrics": metrics, "records": records}
-    if run.group.is_leader:
-        writers.write_json(path, content)
-    shard, key = records[0]
+    folder = autopsy.write(run, state, settled.batch, settled.examples_seen)
+    values = bad.history[-1]
     last = run.checkpoints.latest_step()
+    what = "" if bad.is_lost else f", {bad.in_a_row} steps in a row (max_bad_steps)"
     raise UserError(
-        f"step {pending.step}: loss {values['loss']}, gradient norm "
-        f"{values['grad_norm']}, parameter norm {values['param_norm']}, on the batch "
-        f"of {shard} {key} and {len(records) - 1} more, listed in {path}; the last "
-        f"checkpoint is {'none' if last is None else f'step {last}'}; look at these "
-        "records, or start in another --workdir with a lower "
+        f"step {settled.step}: loss {values['loss']:g}, gradient norm "
+        f"{values['grad_norm']:g}, parameter norm {values['param_norm']:g}{what}; "
+        f"batch, state and metrics are in {folder}, {folder / 'replay.sh'} replays the "
+        f"step; the last checkpoint is {'none' if last is None else f'step {last}'}; "
+        "look at these records, or start in another --workdir with a lower "
         "config.optim.learning_rate or with config.optim.grad_clip_norm"
     )
 
@@ -214,24 +188,30 @@ def _evaluate(
         return
     step = int(state.step)
     embed_images, embed_texts = run.parts.embedders(state)
+
+    def report(what: str, done: int, total: int) -> None:
+        run.pulse.sign()
+        run.log.progress(writers.count(what, done, total), False)
+
     embedder = Embedder(
         run.stop.interrupts(embed_images),
         run.stop.interrupts(embed_texts),
         tokenizer=run.parts.tokenizer,
         image_size=run.parts.model.image_size,
         batch_size=run.parts.part_size,
-        report=lambda *far: run.log.progress(writers.count(*far), False),
+        report=report,
     )
-    found = {
-        name: results.run_one(
-            test,
-            embedder,
-            directory=run.workdir / "eval" / str(step) if run.group.is_leader else None,
-            model=run.config.model.name,
-            pretrained=f"{run.workdir.name}-{step}",
-        )
-        for name, test in tests.items()
-    }
+    with run.pulse.during("evaluate"):
+        found = {
+            name: results.run_one(
+                test,
+                embedder,
+                directory=run.eval_directory(step),
+                model=run.config.model.name,
+                pretrained=f"{run.workdir.name}-{step}",
+            )
+            for name, test in tests.items()
+        }
     if run.metrics is not None and step not in run.metrics.evaluated:
         run.metrics.write(step, examples_seen, results.open_clip_names(found))
     if not final:

@@ -31,6 +31,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "optim.eps": (0, math.inf),
     "optim.grad_clip_norm": (0, math.inf),
     "optim.ema_decay": (0, 1),
+    "max_bad_steps": (0, math.inf),
+    "hang_seconds": (1, math.inf),
     "log_steps": (1, math.inf),
     "checkpoint_steps": (1, math.inf),
     "keep_checkpoints": (1, math.inf),

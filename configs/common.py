@@ -91,6 +91,12 @@ def get_config() -> ConfigDict:
             },
             # Axes of the device mesh; one may be -1: what the others leave.
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            # Steps in a row without a finite loss and gradient that are skipped before
+            # the run ends with an autopsy.
+            "max_bad_steps": 3,
+            # That a step may take, and six times that anything else, such as compiling,
+            # before the run is taken for hung and ended.
+            "hang_seconds": 600,
             "log_steps": 100,
             "checkpoint_steps": 1000,
             "keep_checkpoints": 3,

@@ -65,8 +65,9 @@ def test_every_room_has_a_test():
     # What plan is made of, the flag (main), the text of programs (collectives).
     elsewhere |= {"text", "compiler", "aot", "step_flops"}
     elsewhere |= {"config_flag", "hlo", "user_cache"}
-    # How processes meet (process_group), what a run is set up with (train, main).
-    elsewhere |= {"rendezvous", "run"}
+    # How processes meet (process_group), what a run is set up with (train, main), and
+    # tells of its steps (autopsy).
+    elsewhere |= {"rendezvous", "run", "step_log"}
     # What prepare is made of; findings (contents), what a check does (checking).
     elsewhere |= {"indexing", "findings", "checkup"}
     elsewhere |= {"converting", "destination", "shard_writing"}
