@@ -27,8 +27,11 @@ class Forked:
         """Starts the command, with some more variables in its environment."""
         handle, self._path = tempfile.mkstemp()
         os.close(handle)
+        # A daemon, lest pytest waits for one that a failing test leaves behind.
         self._process = _SERVER.Process(
-            target=_run, args=(flags, num_devices, environment or {}, self._path)
+            target=_run,
+            args=(flags, num_devices, environment or {}, self._path),
+            daemon=True,
         )
         self._process.start()
 
@@ -51,11 +54,13 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout=None):
-        """What it said, and None, once it has ended."""
+        """What it said, and None, once it has ended; once only."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired("cloob_jax.main", timeout)
-        return Path(self._path).read_text(), None
+        output = Path(self._path).read_text()
+        os.unlink(self._path)
+        return output, None
 
 
 def _run(flags, num_devices, environment, path):
