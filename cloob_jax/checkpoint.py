@@ -3,49 +3,78 @@
     checkpoints/STEP/params    parameters, running statistics, their average
     checkpoints/STEP/train     optimiser state and step
     checkpoints/STEP/data      examples seen, fingerprint of the data
-    checkpoints/STEP/meta      the config and the versions that wrote it
+    checkpoints/STEP/meta      config, versions that wrote it, digests of all
 
 Orbax writes beside and renames, so that a kill at any moment leaves the previous
-checkpoint as the latest.
+checkpoint as the latest. What was damaged later is found by the digests.
 """
 
 import contextlib
+import gc
 import shutil
-from collections.abc import Iterator
-from importlib import metadata
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
+from cloob_jax import seals
 from cloob_jax.errors import UserError
 from cloob_jax.state import TrainState
 
+# Old checkpoints go there in one piece: of one that is being deleted where it lies, a
+# kill would leave a part, which would look like a checkpoint.
+_REMOVED = ".removed"
+_ECHO_SECONDS = 0.2  # in which the threads of a reader that failed come to their ends
 _WRITING = "Is the disk full or read-only?"
-_READING = (
-    "It was made by another model, or is damaged: remove its folder to go on from an "
-    "earlier step."
-)
-_VERSIONS_OF = ("cloob_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
+
+_Read = TypeVar("_Read")
+
+
+class Damaged(UserError):
+    """A checkpoint is not what was written."""
 
 
 class Checkpoints:
-    """The checkpoints of one run; a context manager that waits for what it started."""
+    """The checkpoints of one run; a context manager that waits for what it started.
 
-    def __init__(self, directory: Path, keep: int = 3):
+    Attributes:
+      scores: of evaluated steps; the best of those that are there stays.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3, keep_every: int | None = None):
         """Opens `directory`, creating it; removes what a killed save left there.
 
         Args:
           directory: the run's `checkpoints` folder.
           keep: how many of the latest stay.
+          keep_every: steps whose multiples stay for ever; None: none do.
         """
+        self.scores: dict[int, float] = {}
+
+        def stay(steps: Sequence[int]) -> set[int]:
+            found = set(sorted(steps)[-keep:])
+            if keep_every is not None:
+                found |= {step for step in steps if step % keep_every == 0}
+            scored = [step for step in steps if step in self.scores]
+            return (
+                found | {max(scored, key=lambda s: (self.scores[s], s))}
+                if scored
+                else found
+            )
+
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+            preservation_policy=_Stay(stay),
+            create=True,
+            cleanup_tmp_directories=True,
+            todelete_subdir=_REMOVED,
         )
         self._directory = directory.resolve()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._clear_removed()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -55,17 +84,22 @@ class Checkpoints:
         with contextlib.suppress(UserError):
             self.wait()
         self._manager.close()
+        self._clear_removed()
 
     def latest_step(self) -> int | None:
         """The step of the latest complete checkpoint."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
 
     def is_saving(self) -> bool:
         """Whether a save is under way; from any thread."""
         return self._manager.is_saving_in_progress()
 
     def can_go_on(self, step: int) -> bool:
-        """Whether `step` is of a run, and not weights alone (`save_weights`)."""
+        """Whether `step` is of a run, and not weights alone (`stored_weights.save`)."""
         return (self._directory / str(step) / "train").is_dir()
 
     def save(self, state: TrainState, data: dict[str, Any], config: dict) -> None:
@@ -84,16 +118,22 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self._clear_removed()
         self._check_room(state, step)
+        items = _items(state)
         args = ocp.args.Composite(
-            params=ocp.args.StandardSave(_params_item(state)),  # type: ignore[call-arg]
-            train=ocp.args.StandardSave(_train_item(state)),  # type: ignore[call-arg]
+            params=ocp.args.StandardSave(items["params"]),  # type: ignore[call-arg]
+            train=ocp.args.StandardSave(items["train"]),  # type: ignore[call-arg]
             data=ocp.args.JsonSave(data),  # type: ignore[call-arg]
-            meta=ocp.args.JsonSave({"config": config, "versions": _versions()}),  # type: ignore[call-arg]
+            meta=ocp.args.JsonSave(seals.describe(config, data, items)),  # type: ignore[call-arg]
         )
         # The error may be that of the save before, which went on meanwhile.
         with self._clear_errors(f"saving failed by step {step}", _WRITING):
             self._manager.save(step, args=args, force=True)
+
+    def _clear_removed(self) -> None:
+        if jax.process_index() == 0:
+            shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
 
     def _check_room(self, state: TrainState, step: int) -> None:
         # Orbax would find out half-way, and say so in a hundred lines.
@@ -117,16 +157,24 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The position in the data and the config that `step` was saved with."""
-        args = ocp.args.Composite(
-            data=ocp.args.JsonRestore(), meta=ocp.args.JsonRestore()
-        )
-        with self._clear_errors(f"step {step} cannot be read", _READING):
-            restored = self._manager.restore(step, args=args)
-            return restored["data"], restored["meta"]["config"]
+        """The position in the data and the config that `step` was saved with.
+
+        Raises:
+          Damaged: they cannot be read, or are not what was written.
+        """
+        folder = self._directory / str(step)
+
+        def read() -> tuple[dict[str, Any], dict[str, Any]]:
+            data, meta = (seals.read_json(folder / name) for name in ("data", "meta"))
+            seals.check(meta, data)
+            return data, meta["config"]
+
+        return self._unless_damaged(step, read)
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of `step`, laid out as `abstract` says.
+
+        No process waits for another, so that what fails in one can be told to all.
 
         Args:
           step: of a complete checkpoint.
@@ -134,17 +182,60 @@ class Checkpoints:
             saved.
 
         Raises:
-          UserError: the files are damaged, or hold another model's state.
+          Damaged: the files cannot be read, or are not what was written.
+          UserError: they hold another model's state.
         """
-        args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(_params_item(abstract)),  # type: ignore[call-arg]
-            train=ocp.args.StandardRestore(_train_item(abstract)),  # type: ignore[call-arg]
-        )
-        with self._clear_errors(f"step {step} cannot be restored", _READING):
-            restored = self._manager.restore(step, args=args)
+        items, folder = _items(abstract), self._directory / str(step)
+        handler = ocp.StandardCheckpointHandler()
+
+        def read_shapes() -> dict[str, Any]:
+            return {name: handler.metadata(folder / name).tree for name in items}
+
+        def read() -> dict[str, Any]:
+            args = {
+                name: ocp.args.StandardRestore(item) for name, item in items.items()
+            }  # type: ignore[call-arg]
+            found = {
+                name: handler.restore(folder / name, args=args[name]) for name in items
+            }
+            seals.check_arrays(found, seals.read_json(folder / "meta"))
+            return found
+
+        for name, found in self._unless_damaged(step, read_shapes).items():
+            _check_shapes(f"{self._directory}: step {step}", items[name], found)
+        restored = self._unless_damaged(step, read)
         # Orbax rebuilds containers by their names; the optimiser wants its own types.
-        items = {**restored["params"], **restored["train"]}
-        return jax.tree.map(lambda _, leaf: leaf, abstract, TrainState(**items))
+        state = TrainState(**restored["params"], **restored["train"])
+        return jax.tree.map(lambda _, leaf: leaf, abstract, state)
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way, for process 0 to do."""
+        folder = self._directory.parent / "damaged"
+        target, number = folder / str(step), 2
+        while target.exists():
+            target, number = folder / f"{step}.{number}", number + 1
+        folder.mkdir(exist_ok=True)
+        (self._directory / str(step)).rename(target)
+        return target
+
+    def reload(self) -> None:
+        """Looks anew which steps are there."""
+        self._manager.reload()
+
+    def _unless_damaged(self, step: int, read: Callable[[], _Read]) -> _Read:
+        # A reader that fails leaves others behind, whose ends Python would tell of in
+        # pages.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            try:
+                return read()
+            except Exception as error:  # Orbax and its storage raise many kinds
+                reason = seals.line(error)
+            gc.collect()
+            time.sleep(_ECHO_SECONDS)
+        finally:
+            sys.unraisablehook = hook
+        raise Damaged(f"{self._directory}: step {step} is damaged: {reason}")
 
     @contextlib.contextmanager
     def _clear_errors(self, what: str, advice: str) -> Iterator[None]:
@@ -153,104 +244,60 @@ class Checkpoints:
         except Exception as error:  # Orbax and its storage raise many kinds
             steps = ", ".join(map(str, self._manager.all_steps())) or "none"
             raise UserError(
-                f"{self._directory}: {what}: {_line(error)}. {advice} Complete "
+                f"{self._directory}: {what}: {seals.line(error)}. {advice} Complete "
                 f"steps: {steps}"
             ) from error
 
 
-def save_weights(directory: Path, item: dict[str, Any], config: dict) -> None:
-    """Writes step 0 of a run that has nothing but weights.
+class _Stay(ocp.checkpoint_managers.PreservationPolicy):
+    """Orbax's form of a rule which steps are not removed."""
 
-    Args:
-      directory: the `checkpoints` folder, made here.
-      item: `params` (`model` and `objective`), `batch_stats` and `ema`, as
-        `Checkpoints` saves them.
-      config: what `load_weights` returns with them, JSON.
+    def __init__(self, rule: Callable[[Sequence[int]], set[int]]):
+        self._rule = rule
 
-    Raises:
-      UserError: they could not be written.
-    """
-    args = ocp.args.Composite(
-        params=ocp.args.StandardSave(item),  # type: ignore[call-arg]
-        meta=ocp.args.JsonSave({"config": config, "versions": _versions()}),  # type: ignore[call-arg]
-    )
-    try:
-        with ocp.CheckpointManager(directory.resolve()) as manager:
-            manager.save(0, args=args)
-    except Exception as error:  # Orbax and its storage raise many kinds
-        raise UserError(
-            f"{directory}: the weights cannot be written: {_line(error)}. {_WRITING}"
-        ) from error
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        stay = self._rule(steps)
+        return [step in stay for step in steps]
 
 
-def load_weights(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """The weights of a run directory, or of one of its steps, into NumPy.
-
-    Args:
-      path: a run directory, whose latest step is meant, or its `checkpoints/STEP`.
-
-    Returns:
-      The step, the config that it was saved with, and the item `params`, see
-      `save_weights`.
+def _check_shapes(where: str, wanted: Any, found: Any) -> None:
+    """Compares a tree with what is stored, of which only shapes and types are read.
 
     Raises:
-      UserError: no checkpoint is there, or it is damaged.
+      UserError: it is another model's.
     """
-    run, wanted = run_and_step(path)
-    folder = run / "checkpoints"
-    if not folder.is_dir():
-        raise UserError(f"{path}: no run directory; there is no {folder}")
-    # Not through a manager, which would tidy up where a run may be writing.
-    steps = sorted(ocp.utils.checkpoint_steps(folder))
-    listed = ", ".join(map(str, steps)) or "none"
-    if not steps or (wanted is not None and wanted not in steps):
-        raise UserError(f"{path}: no such checkpoint; complete steps: {listed}")
-    step = steps[-1] if wanted is None else wanted
-    source = folder.resolve() / str(step)
-    try:
-        tree = ocp.PyTreeCheckpointHandler()
-        shapes = tree.metadata(source / "params").tree
-        to_numpy = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
+    theirs = {_path(path): leaf for path, leaf in _leaves(found)}
+    ours = {_path(path): leaf for path, leaf in _leaves(wanted)}
+    for path in sorted(theirs.keys() | ours.keys()):
+        there, here = (
+            f"{tree[path].dtype}{list(tree[path].shape)}" if path in tree else "nothing"
+            for tree in (theirs, ours)
         )
-        item = tree.restore(source / "params", restore_args=to_numpy)
-        meta = ocp.JsonCheckpointHandler().restore(source / "meta")
-    except Exception as error:  # Orbax and its storage raise many kinds
-        raise UserError(
-            f"{path}: step {step} cannot be read: {_line(error)}; complete steps: "
-            f"{listed}"
-        ) from error
-    config = meta.get("config", {})
-    if not {"model", "data", "objective"} <= config.keys() or "params" not in item:
-        raise UserError(
-            f"{path}: step {step} holds no weights of a run with its config"
-        )
-    return step, config, item
+        if there != here:
+            raise UserError(
+                f"{where} holds another model: {path} is {there} there and {here} "
+                "here; give the config that it was made with, or another --workdir"
+            )
 
 
-def run_and_step(path: Path) -> tuple[Path, int | None]:
-    """The run directory of a path, and the step where it is `checkpoints/STEP`."""
-    whole = path.expanduser().resolve()
-    if whole.name.isdecimal() and whole.parent.name == "checkpoints":
-        return whole.parent.parent, int(whole.name)
-    return path.expanduser(), None
+def _leaves(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree)
 
 
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _VERSIONS_OF}
-
-
-def _params_item(state: TrainState) -> dict[str, Any]:
+def _items(state: TrainState) -> dict[str, Any]:
+    """What is stored apart; `params` can be restored alone."""
     return {
-        "params": state.params,
-        "batch_stats": state.batch_stats,
-        "ema": state.ema,
+        "params": {
+            "params": state.params,
+            "batch_stats": state.batch_stats,
+            "ema": state.ema,
+        },
+        "train": {"step": state.step, "opt_state": state.opt_state},
     }
-
-
-def _train_item(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "opt_state": state.opt_state}

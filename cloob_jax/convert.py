@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 
 from cloob_jax import (
     architecture,
-    checkpoint,
     inference,
     objectives,
     run_directory,
+    stored_weights,
     weights,
 )
 from cloob_jax.command_line import Parser, clear_errors, held_signals
@@ -144,7 +144,7 @@ def _write(ours: weights.Ours, folder: Path, to: str) -> None:
         "batch_stats": ours.batch_stats,
         "ema": None,
     }
-    checkpoint.save_weights(folder / "checkpoints", item, ours.config)
+    stored_weights.save(folder / "checkpoints", item, ours.config)
 
 
 def _summary(config: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from cloob_jax import checkpoint, evaluators, inference, writers
+from cloob_jax import evaluators, inference, stored_weights, writers
 from cloob_jax.command_line import Parser, clear_errors, say
 from cloob_jax.data import locations
 from cloob_jax.errors import UserError
@@ -70,7 +70,7 @@ def _evaluate(given: ConfigDict, progress: writers.Progress) -> int:
     """Runs all tasks and prints their tables; the exit status."""
     step, weights = inference.read(given.workdir)
     model = inference.Model(weights, dtype=given.dtype, batch_size=given.batch_size)
-    run, _ = checkpoint.run_and_step(given.workdir)
+    run, _ = stored_weights.run_and_step(given.workdir)
     tests = evaluators.build(
         _entries(given, model.config),
         beta=model.config.objective.get("beta") or evaluators.PUBLISHED_BETA,

@@ -22,12 +22,12 @@ from PIL import Image
 
 from cloob_jax import (
     architecture,
-    checkpoint,
     embedding,
     objectives,
     run_directory,
     selection,
     sharding,
+    stored_weights,
 )
 from cloob_jax.data import augment, class_words
 from cloob_jax.embedding import EmbedImages, EmbedTexts
@@ -68,9 +68,9 @@ def read(directory: Path) -> tuple[int, Ours]:
     Raises:
       UserError: no checkpoint is there, or it is damaged.
     """
-    step, config, item = checkpoint.load_weights(directory)
+    step, config, item = stored_weights.load(directory)
     params = item["params"] if item["ema"] is None else item["ema"]
-    run, _ = checkpoint.run_and_step(directory)
+    run, _ = stored_weights.run_and_step(directory)
     config["data"]["tokenizer"] = run_directory.tokenizer_of(run, config)
     return step, Ours(config, params["model"], item["batch_stats"], params["objective"])
 

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cloob_jax import validation, warm_start
-from cloob_jax.checkpoint import Checkpoints
+from cloob_jax.checkpoint import Checkpoints, Damaged
 from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
@@ -33,7 +33,9 @@ _FREE = (
     "eval_steps",
     "evals",
     "hang_seconds",
+    "keep_best",
     "keep_checkpoints",
+    "keep_every_steps",
     "log_steps",
     "max_bad_steps",
     "mesh",
@@ -68,23 +70,66 @@ def start(
       config: of this run; what has changed and may, `config.accept_changed` says.
       source: the data.
       group: the processes of the run.
-      report: told of what has changed.
+      report: told of what has changed, and of checkpoints that are damaged: these are
+        set aside, and the one before is taken.
 
     Raises:
-      UserError: the checkpoint was made with other data, or with a config that differs
-        in a field on which the run depends, and nobody asked for it; or processes see
-        other checkpoints.
+      UserError: none is whole; or the checkpoint was made with other data, or with a
+        config that differs in a field on which the run depends, and nobody asked for
+        it; or processes see other checkpoints.
     """
-    step = checkpoints.latest_step()
-    group.agree({"the latest step in --workdir": step})
-    if step is None:
+    steps = checkpoints.steps()
+    group.agree({"the steps in --workdir": steps})
+    if not steps:
         return warm_start.apply(program.init(), config, group), 0
-    if not checkpoints.can_go_on(step):
-        raise UserError(
-            f"--workdir holds weights (step {step}), not a run to go on with: give it "
-            "as --config.init_from, and another --workdir"
+    for step in reversed(steps):
+        if not checkpoints.can_go_on(step):
+            raise UserError(
+                f"--workdir holds weights (step {step}), not a run to go on with: give "
+                "it as --config.init_from, and another --workdir"
+            )
+        found: tuple[TrainState, int] | None = None
+        try:
+            saved, saved_config = checkpoints.describe(step)
+            notes = _compare(step, saved, saved_config, config, source)
+            found = (
+                checkpoints.restore(step, program.abstract_state),
+                saved["examples_seen"],
+            )
+            damage = None
+        except Damaged as error:
+            damage = str(error)
+        # What one process cannot read, none goes on with.
+        damage = group.reduce(damage, lambda told: next(filter(None, told), None))
+        if damage is None:
+            assert found is not None
+            for note in notes:
+                report(note)
+            return found
+        del found
+        aside = group.share(
+            str(checkpoints.set_aside(step)) if group.is_leader else None
         )
-    saved, saved_config = checkpoints.describe(step)
+        checkpoints.reload()
+        report(f"DAMAGED: {damage}; it now lies in {aside}: going on from one before")
+    raise UserError(
+        f"--workdir holds no checkpoint that is whole, the last one is now {aside}; "
+        "give another --workdir to begin anew"
+    )
+
+
+def _compare(
+    step: int,
+    saved: dict[str, Any],
+    saved_config: dict[str, Any],
+    config: ConfigDict,
+    source: Source,
+) -> list[str]:
+    """What has changed since `step`, and may.
+
+    Raises:
+      UserError: something has that nobody asked for.
+    """
     accepted = validation.fields(config.accept_changed)
     changed = differences(saved_config, plain(config))
     refused = [change for change in changed if not _covers(accepted, change[0])]
@@ -97,19 +142,22 @@ def start(
             f"is {here}{more}; give the old value to go on, or another --workdir, or "
             f"--config.accept_changed={names} to go on with the new one"
         )
-    if saved["fingerprint"] != source.fingerprint:
-        if not _covers(accepted, "data.train"):
-            names = ",".join([*accepted, "data.train"])
-            raise UserError(
-                f"config.data.train={config.data.train}: not the data that --workdir "
-                f"was trained on up to step {step} (other files, sizes, columns or "
-                "weights); point to the same data to go on, or give another --workdir, "
-                f"or --config.accept_changed={names} to go on in the new data"
-            )
-        report(f"the data has changed after step {step}: going on in the new order")
-    for field, there, here in changed:
-        report(f"config.{field} has changed after step {step}: {there} -> {here}")
-    return checkpoints.restore(step, program.abstract_state), saved["examples_seen"]
+    notes = [
+        f"config.{field} has changed after step {step}: {there} -> {here}"
+        for field, there, here in changed
+    ]
+    if saved["fingerprint"] == source.fingerprint:
+        return notes
+    if not _covers(accepted, "data.train"):
+        names = ",".join([*accepted, "data.train"])
+        raise UserError(
+            f"config.data.train={config.data.train}: not the data that --workdir "
+            f"was trained on up to step {step} (other files, sizes, columns or "
+            "weights); point to the same data to go on, or give another --workdir, "
+            f"or --config.accept_changed={names} to go on in the new data"
+        )
+    new_order = f"the data has changed after step {step}: going on in the new order"
+    return [new_order, *notes]
 
 
 def differences(

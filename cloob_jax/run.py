@@ -92,6 +92,17 @@ class Run:
         with self.pulse.during("save"):
             self.checkpoints.save(state, position, resume.plain(self.config))
 
+    def score(self, step: int, values: Mapping[str, float]) -> None:
+        """Notes how good a step is, by `config.keep_best`."""
+        name = self.config.keep_best
+        if name in values:
+            self.checkpoints.scores[step] = values[name]
+        elif name:
+            names = ", ".join(sorted(values)) or "none"
+            self.log.line(
+                f"config.keep_best={name} was not measured; there are {names}"
+            )
+
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
         with self.pulse.during("save"):
@@ -139,7 +150,9 @@ def set_up(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
     )
     checkpoints = stack.enter_context(
-        Checkpoints(workdir / "checkpoints", config.keep_checkpoints)
+        Checkpoints(
+            workdir / "checkpoints", config.keep_checkpoints, config.keep_every_steps
+        )
     )
     stack.enter_context(group.failing_together(checkpoints.is_saving))
     state, examples_seen = resume.start(
@@ -164,6 +177,8 @@ def set_up(
     watch.names = run.names
     if group.is_leader:
         run = _with_files(run, int(state.step), examples_seen, stack)
+    scores = run.metrics.column(config.keep_best) if run.metrics else {}
+    checkpoints.scores |= dict(group.share(list(scores.items())))
     log.line(_introduction(run, state, examples_seen))
     return run, state, examples_seen
 

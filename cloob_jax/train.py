@@ -109,8 +109,9 @@ def _train(run: Run, state: TrainState, examples_seen: int) -> tuple[TrainState,
             pending = step_log.Pending(step, examples_seen, metrics, batch)
 
             last = step == total_steps
-            save = last or stop or step % config.checkpoint_steps == 0
             due = {} if stop else run.due(step)
+            save = last or stop or step % config.checkpoint_steps == 0
+            save |= bool(due and config.keep_best)
             if save or due or is_critical():
                 # No state is kept, and after a bad step none is left behind, before its
                 # own step is known.
@@ -212,8 +213,10 @@ def _evaluate(
             )
             for name, test in tests.items()
         }
+    values = results.open_clip_names(found)
     if run.metrics is not None and step not in run.metrics.evaluated:
-        run.metrics.write(step, examples_seen, results.open_clip_names(found))
+        run.metrics.write(step, examples_seen, values)
+    run.score(step, values)
     if not final:
         run.log.line(f"step {step}: top-1 or recall@1: {results.headline(found)}")
         return

@@ -36,6 +36,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "log_steps": (1, math.inf),
     "checkpoint_steps": (1, math.inf),
     "keep_checkpoints": (1, math.inf),
+    "keep_every_steps": (1, math.inf),
     "eval_steps": (1, math.inf),
 }
 _MOST_SHARES = 1_000_000  # of the weights together, in whole numbers

@@ -31,6 +31,7 @@ class MetricsWriter:
         lines = [line for line in read_json_lines(path) if "step" in line]
         kept = [line for line in lines if line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._kept = kept
         self.evaluated = {
             line["step"] for line in kept if any(n.startswith("val/") for n in line)
         }
@@ -59,6 +60,10 @@ class MetricsWriter:
         self._events.flush()
         if any(name.startswith("val/") for name in values):
             self.evaluated.add(step)
+
+    def column(self, name: str | None) -> dict[int, float]:
+        """Step -> value of a metric, as far as it was written before this run."""
+        return {line["step"]: line[name] for line in self._kept if name in line}
 
     def close(self) -> None:
         """Flushes and closes both."""

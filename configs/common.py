@@ -99,7 +99,11 @@ def get_config() -> ConfigDict:
             "hang_seconds": 600,
             "log_steps": 100,
             "checkpoint_steps": 1000,
-            "keep_checkpoints": 3,
+            "keep_checkpoints": 3,  # of the latest
+            "keep_every_steps": placeholder(int),  # steps whose multiples stay too
+            # A metric whose best step stays as well, and which is saved when evaluated,
+            # such as val/imagenet-zeroshot-val-top1.
+            "keep_best": placeholder(str),
             "eval_steps": 5000,
             # Name -> {kind: zero_shot, retrieval, linear_probe, few_shot or spectrum,
             # root: a folder, split, and, if not the name and eval_steps above,

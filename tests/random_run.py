@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from cloob_jax import architecture, checkpoint, models
+from cloob_jax import architecture, models, stored_weights
 
 
 def write(folder, **config):
@@ -29,6 +29,6 @@ def write(folder, **config):
         "data": {"image_size": None},
         "objective": {"name": "clip"},
     } | config
-    checkpoint.save_weights(folder / "checkpoints", item, config)
+    stored_weights.save(folder / "checkpoints", item, config)
     (folder / "config.json").write_text(json.dumps(config))
     return params

@@ -1,14 +1,18 @@
 """Checkpoints: what comes back is what went in, on any mesh; damage is told."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from killed_saves import state_of
 from test_step import make_batch, tiny_config
 
 from cloob_jax import program, sharding
-from cloob_jax.checkpoint import Checkpoints
+from cloob_jax.checkpoint import Checkpoints, Damaged
 from cloob_jax.errors import UserError
 
 _OVERRIDES = {
@@ -72,7 +76,7 @@ def test_damage_is_one_line_that_names_the_folder(saved, tmp_path):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:40])
     with Checkpoints(broken) as checkpoints:
-        with pytest.raises(UserError, match="broken: step 3 cannot be restored") as e:
+        with pytest.raises(UserError, match="broken: step 3 is damaged") as e:
             checkpoints.restore(3, parts.abstract_state)
     assert "\n" not in str(e.value)
 
@@ -82,7 +86,9 @@ def test_another_models_checkpoint_is_refused(saved):
     config = tiny_config(**_OVERRIDES | {"model.name": "RN-tiny"})
     parts = program.build(config, sharding.make_mesh())
     with Checkpoints(folder) as checkpoints:
-        with pytest.raises(UserError, match="step 3 cannot be restored"):
+        with pytest.raises(
+            UserError, match=r"step 3 holds another model: \S+ is .* here;"
+        ):
             checkpoints.restore(3, parts.abstract_state)
 
 
@@ -98,3 +104,72 @@ def test_a_disk_without_room_is_told_before_anything_is_written(saved, monkeypat
         with pytest.raises(UserError, match=message):
             checkpoints.save(state, {}, {})
     assert sorted(p.name for p in folder.iterdir()) == ["2", "3"]
+
+
+def small_state(step):
+    """As `state_of`, of which a save takes no time."""
+    return jax.tree.map(lambda leaf: leaf[:50] if leaf.ndim else leaf, state_of(step))
+
+
+def abstract(state):
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=leaf.sharding
+        ),
+        state,
+    )
+
+
+def test_the_latest_every_nth_and_the_best_stay(tmp_path):
+    with Checkpoints(tmp_path, keep=2, keep_every=4) as checkpoints:
+        for step, score in enumerate([0.1, 0.5, 0.9, 0.2, 0.9, 0.3, 0.8, 0.1, 0.1], 1):
+            checkpoints.save(small_state(step), {}, {})
+            checkpoints.scores[step] = score
+        checkpoints.wait()
+        # Of equals the later; what nobody scored is never the best.
+        assert checkpoints.steps() == [4, 5, 8, 9]
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(small_state(10), {}, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [10]
+    assert [path.name for path in tmp_path.iterdir()] == ["10"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_flipped_bit_and_no_lost_byte_goes_unseen(tmp_path):
+    whole = small_state(3)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(whole, {"examples_seen": 7}, {"seed": 1})
+    files = sorted(p for p in (tmp_path / "run" / "3").rglob("*") if p.is_file())
+    rng, seen = np.random.default_rng(0), 0
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        for number in range(40):
+            path = files[number % len(files)]
+            before = path.read_bytes()
+            after, place = bytearray(before), int(rng.integers(len(before)))
+            if number % 4:
+                after[place] ^= 1 << int(rng.integers(8))
+            else:
+                del after[place:]
+            path.write_bytes(after)
+            try:
+                told = checkpoints.describe(3)
+                found = checkpoints.restore(3, abstract(whole))
+            except (Damaged, UserError):
+                seen += 1
+            else:  # it hit what nobody reads
+                assert told == ({"examples_seen": 7}, {"seed": 1}), path
+                jax.tree.map(np.testing.assert_array_equal, found, whole)
+            path.write_bytes(before)
+    assert seen > 10
+
+
+def test_a_kill_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
+    command = [
+        sys.executable,
+        Path(__file__).parent / "killed_saves.py",
+        tmp_path / "c",
+    ]
+    done = subprocess.run([*command, "--kills=5"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 kills, " in done.stdout

@@ -15,7 +15,7 @@ import pytest
 import torch_archive
 from full_disk import small_files_only
 
-from cloob_jax import architecture, checkpoint, convert, models
+from cloob_jax import architecture, convert, models, stored_weights
 
 OPEN_CLIP = {
     "RN-tiny": {
@@ -118,7 +118,7 @@ def run(*arguments):
 
 
 def loaded(folder):
-    _, config, item = checkpoint.load_weights(folder)
+    _, config, item = stored_weights.load(folder)
     variables = {"params": item["params"]["model"]}
     if item["batch_stats"]:
         variables["batch_stats"] = item["batch_stats"]

@@ -1,6 +1,7 @@
 """What stops a run: each mistake one line, and nothing lost."""
 
 import importlib
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +138,50 @@ def test_an_evaluation_that_was_cut_short_is_made_up_for(data, tmp_path):
     train.train_and_evaluate(config, tmp_path / "run")  # nothing is written twice
     again = [line for line in path.read_text().splitlines(True) if '"val/' in line]
     assert again == evaluated
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(data, tmp_path):
+    config = make_config(data, evals={}, total_steps=4, checkpoint_steps=1)
+    train.train_and_evaluate(config, tmp_path / "run")
+    flip(tmp_path / "run" / "checkpoints" / "4" / "train")
+    train.train_and_evaluate(config, tmp_path / "run")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert re.search(r"DAMAGED: \S+/checkpoints: step 4 .*lies in \S+/damaged/4", log)
+    assert "going on after step 3" in log
+    assert [path.name for path in (tmp_path / "run" / "damaged").iterdir()] == ["4"]
+    steps = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert sorted(steps) == ["2", "3", "4"]
+    for step in steps:
+        flip(tmp_path / "run" / "checkpoints" / step / "train")
+    with pytest.raises(UserError, match="no checkpoint that is whole.*damaged/2"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    aside = sorted(path.name for path in (tmp_path / "run" / "damaged").iterdir())
+    assert aside == ["2", "3", "4", "4.2"]
+
+
+def flip(item):
+    """Flips a bit in the middle of the largest file of an item."""
+    path = max(
+        (p for p in item.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def test_the_best_step_stays_and_is_saved_when_it_is_measured(data, tmp_path):
+    evals = {"shape": make_config(data).evals.shape}
+    name = "val/shape-zeroshot-val-top1"
+    config = make_config(data, evals=evals, total_steps=6, checkpoint_steps=100)
+    config.eval_steps, config.keep_checkpoints, config.keep_best = 1, 1, name
+    train.train_and_evaluate(config, tmp_path / "run")
+    lines = writers.read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    scores = {row["step"]: row[name] for row in lines if name in row}
+    assert sorted(scores) == [1, 2, 3, 4, 5, 6]
+    # When the last was saved, it had not been measured.
+    best = max(range(1, 6), key=lambda step: (scores[step], step))
+    steps = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert steps == {best, 6}
 
 
 def test_each_evaluator_has_its_interval():

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from test_step import few_words
 
-from cloob_jax import checkpoint, inference, program, resume, sharding, warm_start
+from cloob_jax import (
+    inference,
+    program,
+    resume,
+    sharding,
+    stored_weights,
+    warm_start,
+)
 from cloob_jax.checkpoint import Checkpoints
 from cloob_jax.data import shapes, sources
 from cloob_jax.errors import UserError
@@ -74,7 +81,7 @@ def weights(tmp_path_factory):
                 "data": {},
                 "objective": {"name": "clip"},
             }
-            checkpoint.save_weights(folder / "checkpoints", item, config)
+            stored_weights.save(folder / "checkpoints", item, config)
             made[name] = folder, model, stats
         return made[name]
 
@@ -258,7 +265,7 @@ def test_processes_compare_the_weights_that_they_read(weights, tmp_path):
     doubled = jax.tree.map(lambda leaf: 2 * leaf, model)
     item = {"params": {"model": doubled, "objective": {}}, "batch_stats": stats}
     config = {"model": {"name": "RN-tiny"}, "data": {}, "objective": {"name": "clip"}}
-    checkpoint.save_weights(
+    stored_weights.save(
         tmp_path / "doubled" / "checkpoints", item | {"ema": None}, config
     )
     for path in (folder, tmp_path / "copy", tmp_path / "doubled"):
