@@ -71,10 +71,7 @@ def _run(flags, num_devices, environment, path):
     os.environ.update(environment)
     import jax
 
-    settings = SETTINGS | {"jax_num_cpu_devices": num_devices}
-    # Devices wait for each other less often in what is optimised.
-    settings["jax_disable_most_optimizations"] = num_devices == 1
-    for name, value in settings.items():
+    for name, value in (SETTINGS | {"jax_num_cpu_devices": num_devices}).items():
         jax.config.update(name, value)
     sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *map(str, flags)]
     from cloob_jax import main
