@@ -20,6 +20,10 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_cpu_parallel_codegen_split_count=1",
     )
 )
+# Threads of XLA, of which a collective holds one while it waits for another device. As
+# many as devices, the default on few cores, may all wait: programs that are not
+# optimised do not fix the order of their collectives.
+os.environ["NPROC"] = "32"
 # The commands that tests start compile the same few programs again and again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
