@@ -20,7 +20,7 @@ notebooks: $(READY)  ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## Check format, style, types and layers
 	$(BIN)/ruff format --check .

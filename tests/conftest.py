@@ -1,4 +1,4 @@
-"""Eight CPU devices, no silent rank promotion, and a compilation cache to share."""
+"""Eight CPU devices, no silent rank promotion, a cache to share, the longest first."""
 
 import os
 import tempfile
@@ -20,8 +20,33 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_cpu_parallel_codegen_split_count=1",
     )
 )
+# Threads of XLA, of which a collective holds one while it waits for another device. As
+# many as devices, the default on few cores, may all wait: programs that are not
+# optimised do not fix the order of their collectives.
+os.environ["NPROC"] = "32"
 # The commands that tests start compile the same few programs again and again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 # Indices of shards go to the tests' own cache, not to the user's.
 os.environ["XDG_CACHE_HOME"] = str(_CACHE / "cache")
+
+# Files of tests that take long come first, so that none of them is left over at the end
+# while other processes have nothing to do. (pytest --no-loadscope-reorder)
+_LONG = (
+    "test_distributed",
+    "test_step",
+    "test_main",
+    "test_train",
+    "test_warm_start",
+    "test_order",
+    "test_convert",
+    "test_notebooks",
+    "test_workers",
+    "test_prepare",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders the files, and leaves the order within them."""
+    ranks = {name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))

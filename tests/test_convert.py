@@ -1,5 +1,6 @@
 """Weights in every published layout go in and come out, bit for bit."""
 
+import functools
 import json
 import os
 import pickle
@@ -30,6 +31,7 @@ OPEN_CLIP = {
 }
 
 
+@functools.cache
 def random_variables(name):
     shapes = architecture.abstract_variables(models.build(name))
     rng = np.random.default_rng(0)
@@ -127,14 +129,15 @@ def assert_equal(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-LAYOUTS = ("openai", "cloob", "open_clip", "open_clip_bin")
-
-
 @pytest.mark.parametrize(
     "name, kind",
     [
-        *(("RN-tiny", layout) for layout in LAYOUTS),
-        *(("ViT-tiny", layout) for layout in (*LAYOUTS, "huggingface")),
+        ("RN-tiny", "openai"),
+        ("RN-tiny", "cloob"),
+        ("RN-tiny", "open_clip"),
+        ("ViT-tiny", "openai"),
+        ("ViT-tiny", "open_clip_bin"),
+        ("ViT-tiny", "huggingface"),
     ],
 )
 def test_every_layout_goes_in_and_comes_out_bit_for_bit(tmp_path, capsys, name, kind):

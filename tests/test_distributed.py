@@ -7,19 +7,16 @@ nobody disturbed.
 """
 
 import importlib
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from forked import Forked
 from test_main import metrics, wait_for_step
 from test_tokenizer_file import write
 
@@ -29,7 +26,6 @@ from cloob_jax.data import shapes
 from cloob_jax.data.shapes import captions
 from cloob_jax.errors import UserError
 
-_ROOT = Path(__file__).parent.parent
 _STEPS = 20
 _SETTINGS = {
     "batch_size": 16,
@@ -49,7 +45,7 @@ _LEFT_OUT = ("colour", "texture", "held_out", "captions", "spectrum")  # of the 
 def data(tmp_path_factory):
     """Drawn scenes, of which five pictures are broken."""
     folder = tmp_path_factory.mktemp("data") / "shapes"
-    shapes.generate(folder, num_train=200, num_test=24, image_size=32)
+    shapes.generate(folder, num_train=200, num_test=24, image_size=32, num_processes=1)
     [tar] = (folder / "train").glob("*.tar")
     content = bytearray(tar.read_bytes())
     starts = [found.start() for found in re.finditer(rb"\xff\xd8\xff", content)]
@@ -77,24 +73,6 @@ def arguments(data, workdir, **overrides):
     return [f"--config=configs/shapes_tiny.py:{data}", f"--workdir={workdir}", *flags]
 
 
-def start(flags, devices, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cloob_jax.main", *flags],
-        cwd=_ROOT,
-        env=os.environ
-        | {
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-            # Saving slices every array by a little program of its own.
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        | environment,
-        stdout=subprocess.DEVNULL,  # Gloo counts its connections
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def free_port():
     with socket.create_server(("", 0)) as probe:
         return probe.getsockname()[1]
@@ -104,14 +82,14 @@ def start_all(size, flags, devices, own=lambda index: []):
     address = f"127.0.0.1:{free_port()}"
     common = [*flags, f"--coordinator_address={address}", f"--num_processes={size}"]
     return [
-        start([*common, f"--process_id={index}", *own(index)], devices)
+        Forked([*common, f"--process_id={index}", *own(index)], devices)
         for index in range(size)
     ]
 
 
 def finish(process, timeout=400):
-    _, errors = process.communicate(timeout=timeout)
-    return process.returncode, errors
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output
 
 
 def last_words(errors):
@@ -122,7 +100,7 @@ def last_words(errors):
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
-    code, errors = finish(start(arguments(data, workdir), 8))
+    code, errors = finish(Forked(arguments(data, workdir), 4))
     assert code == 0, errors
     return workdir
 
@@ -141,7 +119,7 @@ def lost_leader(data, lost_worker):
 
 def lose(victim, flags, workdir, step):
     """Kills one of two processes after a step; what the other did, and how fast."""
-    processes = start_all(2, flags, 4)
+    processes = start_all(2, flags, 2)
     wait_for_step(workdir, step, processes[0])
     processes[victim].kill()
     began = time.monotonic()
@@ -154,7 +132,7 @@ def lose(victim, flags, workdir, step):
 @pytest.fixture(scope="module")
 def stopped(data, lost_leader):
     workdir, _ = lost_leader
-    processes = start_all(2, arguments(data, workdir), 4)
+    processes = start_all(2, arguments(data, workdir), 2)
     wait_for_step(workdir, 13, processes[0])
     processes[1].send_signal(signal.SIGTERM)
     return workdir, [finish(process) for process in processes]
@@ -164,7 +142,7 @@ def stopped(data, lost_leader):
 def finished(data, stopped):
     workdir, _ = stopped
     flags = arguments(data, workdir, **{"mesh.fsdp": 2, "mesh.tensor": 2})
-    code, errors = finish(start(flags, 8))
+    code, errors = finish(Forked(flags, 4))
     assert code == 0 and "going on after step" in errors, errors
     return workdir
 
@@ -174,8 +152,8 @@ def evaluated(data, finished):
     [result] = (finished / "eval" / str(_STEPS)).glob("*.json")
     by_one = result.read_text()
     result.unlink()
-    flags = arguments(data, finished, **{"mesh.data": 2, "mesh.fsdp": 4})
-    ends = [finish(process) for process in start_all(4, flags, 2)]
+    flags = arguments(data, finished, **{"mesh.data": 2, "mesh.fsdp": 2})
+    ends = [finish(process) for process in start_all(4, flags, 1)]
     return by_one, result.read_text(), ends
 
 
@@ -215,7 +193,7 @@ def test_four_processes_restore_and_evaluate_like_one(evaluated):
     assert [code for code, _ in ends] == [0, 0, 0, 0], ends
     assert by_four == by_one and '"acc1"' in by_one
     first, *others = (errors for _, errors in ends)
-    assert "8 cpu device(s) in 4 processes, mesh data 2 x fsdp 4" in first
+    assert "4 cpu device(s) in 4 processes, mesh data 2 x fsdp 2" in first
     assert re.search("^shape +24 ", first, re.M)
     assert not any("shape" in errors for errors in others)  # only process 0 talks
 
@@ -275,7 +253,9 @@ def test_processes_that_see_other_data_are_told_so(data, tmp_path):
     flags = arguments(data, tmp_path / "run", **{"data.train": "~/train"})
     address = ["--num_processes=2", f"--coordinator_address=127.0.0.1:{free_port()}"]
     processes = [
-        start([*flags, *address, f"--process_id={i}"], 1, HOME=str(tmp_path / str(i)))
+        Forked(
+            [*flags, *address, f"--process_id={i}"], 1, {"HOME": str(tmp_path / str(i))}
+        )
         for i in range(2)
     ]
     for process in processes:
@@ -289,7 +269,7 @@ def test_a_coordinator_that_never_answers(data, tmp_path):
     address = f"127.0.0.1:{free_port()}"
     flags = [f"--coordinator_address={address}", "--num_processes=2", "--process_id=1"]
     code, errors = finish(
-        start([*arguments(data, tmp_path / "run"), *flags, "--join_seconds=1"], 1)
+        Forked([*arguments(data, tmp_path / "run"), *flags, "--join_seconds=1"])
     )
     [line] = last_words(errors)
     assert code == 1 and f"for process 0 at {address} (Connection refused)" in line

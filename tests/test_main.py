@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import jax
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 from test_tokenizer_file import write
 
@@ -30,7 +32,7 @@ _STEPS = 24
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "shapes"
-    shapes.generate(folder, num_train=200, num_test=24, image_size=32)
+    shapes.generate(folder, num_train=200, num_test=24, image_size=32, num_processes=1)
     # With CLIP's, the table of tokens would be most of what is computed and saved.
     words = (*captions.SHAPE_WORDS, *captions.COLOUR_WORDS)
     write(folder / "words.json", words=words)
@@ -62,9 +64,7 @@ def start(*flags, wrapper=()):
     return subprocess.Popen(
         [*wrapper, sys.executable, "-m", "cloob_jax.main", *map(str, flags)],
         cwd=_ROOT,
-        # What is compiled once and started many times is better optimised.
-        env=os.environ
-        | {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
+        env=os.environ | {name.upper(): str(v) for name, v in forked.SETTINGS.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -78,6 +78,10 @@ def finish(process):
 
 def run(*flags):
     return finish(start(*flags))
+
+
+def run_again(*flags):
+    return finish(Forked(flags))
 
 
 def wait_for_step(workdir, step, process):
@@ -160,7 +164,7 @@ def test_a_run_tells_its_results_to_people_and_to_clip_benchmark(finished):
 def test_the_same_command_again_evaluates_and_trains_nothing(finished, data):
     workdir, _ = finished
     before = (workdir / "checkpoints" / str(_STEPS)).stat().st_mtime_ns
-    code, output = run(*arguments(data, workdir))
+    code, output = run_again(*arguments(data, workdir))
     assert code == 0 and "held_out" in output
     assert (workdir / "checkpoints" / str(_STEPS)).stat().st_mtime_ns == before
 
@@ -170,7 +174,7 @@ def test_interrupted_runs_end_bit_identical(finished, data, tmp_path):
     interruptions = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
     saved = None
     for step, number in zip((2, 8, 14, 20), interruptions, strict=True):
-        process = start(*arguments(data, workdir))
+        process = Forked(arguments(data, workdir))
         wait_for_step(workdir, step, process)
         time.sleep(chance.uniform(0, 0.3) if number == signal.SIGKILL else 0)
         process.send_signal(number)
@@ -187,7 +191,7 @@ def test_interrupted_runs_end_bit_identical(finished, data, tmp_path):
             [saved] = re.findall(r"stopped; step (\d+) is saved", output)
             assert step <= int(saved) < _STEPS
             assert (workdir / "checkpoints" / saved).is_dir()
-    code, output = run(*arguments(data, workdir))
+    code, output = run_again(*arguments(data, workdir))
     assert code == 0 and "going on after step" in output
     assert_bit_identical(final_state(data, workdir), final_state(data, finished[0]))
     losses = [
@@ -260,7 +264,7 @@ def test_mistakes_in_flags_are_one_line(flags, message):
 def test_a_changed_config_is_refused_by_its_field(finished, data):
     workdir, _ = finished
     changed = arguments(data, workdir, **{"optim.learning_rate": 0.5})
-    code, output = run(*changed)
+    code, output = run_again(*changed)
     assert code == 2
     assert re.search(r"config\.optim\.learning_rate=0\.\d+, now it is 0\.5", output)
     assert (workdir / "checkpoints" / str(_STEPS)).is_dir()
@@ -278,7 +282,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_saved(finished, data, tmp_p
     # not only this limit, is spared.
     [line] = [line for line in output.splitlines() if line.startswith("cloob_jax: ")]
     assert re.search("Is the disk full.*Complete steps: 15, 20", line)
-    code, output = run(*arguments(data, workdir))
+    code, output = run_again(*arguments(data, workdir))
     assert code == 0 and "going on after step 20" in output
     assert_bit_identical(final_state(data, workdir), final_state(data, finished[0]))
 

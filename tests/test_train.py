@@ -22,7 +22,7 @@ from cloob_jax.run import Run
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "shapes"
-    shapes.generate(folder, num_train=64, num_test=16, image_size=32)
+    shapes.generate(folder, num_train=64, num_test=16, image_size=32, num_processes=1)
     return folder
 
 

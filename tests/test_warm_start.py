@@ -286,7 +286,9 @@ def test_freezing_what_is_not_there_is_named():
 
 def test_weights_are_no_run_to_go_on_with(weights, tmp_path):
     folder, _, _ = weights("RN-tiny")
-    shapes.generate(tmp_path / "data", num_train=16, num_test=8, image_size=32)
+    shapes.generate(
+        tmp_path / "data", num_train=16, num_test=8, image_size=32, num_processes=1
+    )
     source = sources.build(str(tmp_path / "data/train"))
     config = make_config()
     with (

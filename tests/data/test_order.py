@@ -14,14 +14,8 @@ _SIZES = (28, 16)  # records of the two parts
 _NUM_RECORDS = sum(_SIZES)
 _BAD = 5
 _LENGTH = 16  # of texts
-# Parts of a run, in no order: how many hosts, workers of each, and the batch size.
-_HOSTS_AND_WORKERS = np.random.default_rng(0).permutation(
-    list(itertools.product((1, 2, 4), (0, 1, 2)))
-)
-_PARTS = [
-    (int(hosts), int(workers), (8, 12, 20)[number % 3])
-    for number, (hosts, workers) in enumerate(_HOSTS_AND_WORKERS)
-]
+# Parts of a run: how many hosts, workers of each, and the batch size.
+_PARTS = [(2, 2, 8), (1, 0, 12), (4, 1, 20), (2, 0, 12), (1, 1, 20), (4, 0, 8)]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""The command in processes of their own, without the seconds that its imports take.
+
+A server imports what the command will and forks for each start. These are processes
+like any others: they find their devices, meet, are sent signals and killed for real.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["cloob_jax.distributed", "cloob_jax.train"])
+# Restoring and saving take many little programs, which are compiled once for all.
+SETTINGS = {"jax_num_cpu_devices": 1, "jax_persistent_cache_min_compile_time_secs": 0.0}
+
+
+class Forked:
+    """Acts as a `subprocess.Popen` that writes all that it says to stdout."""
+
+    def __init__(self, flags, num_devices=1, environment=None):
+        """Starts the command, with some more variables in its environment."""
+        handle, self._path = tempfile.mkstemp()
+        os.close(handle)
+        # A daemon, lest pytest waits for one that a failing test leaves behind.
+        self._process = _SERVER.Process(
+            target=_run,
+            args=(flags, num_devices, environment or {}, self._path),
+            daemon=True,
+        )
+        self._process.start()
+
+    @property
+    def returncode(self):
+        """As of Popen: negative for a signal, None while it runs."""
+        return self._process.exitcode
+
+    def poll(self):
+        """The same."""
+        return self.returncode
+
+    def send_signal(self, number):
+        """Sends a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self):
+        """Kills it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout=None):
+        """What it said, and None, once it has ended; once only."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("cloob_jax.main", timeout)
+        output = Path(self._path).read_text()
+        os.unlink(self._path)
+        return output, None
+
+
+def _run(flags, num_devices, environment, path):
+    output = os.open(path, os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(_ROOT)
+    os.environ.update(environment)
+    import jax
+
+    for name, value in (SETTINGS | {"jax_num_cpu_devices": num_devices}).items():
+        jax.config.update(name, value)
+    sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *map(str, flags)]
+    from cloob_jax import main
+
+    try:
+        main.run()
+    finally:
+        atexit._run_exitfuncs()  # left out where multiprocessing ends a process
