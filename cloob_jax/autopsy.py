@@ -69,7 +69,8 @@ def write(
     leaves = {name: batch[name] for name in run.parts.abstract_batch}
     path = folder / f"batch_{run.group.index}.npz"
     writers.write_arrays(path, {"rows": rows, "record": batch["record"], **leaves})
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    shared = run.place.shared / "autopsy" / str(step) / "checkpoints"
+    with Checkpoints(shared) as checkpoints:
         position = resume.position(run.load.source, examples_seen)
         checkpoints.save(state, position, plain)
         checkpoints.wait()

@@ -11,17 +11,18 @@ checkpoint as the latest. What was damaged later is found by the digests.
 
 import contextlib
 import gc
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
-from cloob_jax import seals
+from cloob_jax import retention, seals
 from cloob_jax.errors import UserError
 from cloob_jax.state import TrainState
 
@@ -45,34 +46,28 @@ class Checkpoints:
       scores: of evaluated steps; the best of those that are there stays.
     """
 
-    def __init__(self, directory: Path, keep: int = 3, keep_every: int | None = None):
+    def __init__(
+        self, directory: os.PathLike, keep: int = 3, keep_every: int | None = None
+    ):
         """Opens `directory`, creating it; removes what a killed save left there.
 
         Args:
-          directory: the run's `checkpoints` folder.
+          directory: the run's `checkpoints` folder, or one in a bucket.
           keep: how many of the latest stay.
-          keep_every: steps whose multiples stay for ever; None: none do.
+          keep_every: see `retention.Rule`.
         """
         self.scores: dict[int, float] = {}
 
-        def stay(steps: Sequence[int]) -> set[int]:
-            found = set(sorted(steps)[-keep:])
-            if keep_every is not None:
-                found |= {step for step in steps if step % keep_every == 0}
-            scored = [step for step in steps if step in self.scores]
-            return (
-                found | {max(scored, key=lambda s: (self.scores[s], s))}
-                if scored
-                else found
-            )
-
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_Stay(stay),
+            preservation_policy=retention.Rule(keep, keep_every, self.scores),
             create=True,
             cleanup_tmp_directories=True,
             todelete_subdir=_REMOVED,
         )
-        self._directory = directory.resolve()
+        self._directory = epath.Path(directory)
+        self._is_local = "://" not in str(self._directory)
+        if self._is_local:
+            self._directory = self._directory.resolve()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._clear_removed()
 
@@ -132,11 +127,13 @@ class Checkpoints:
             self._manager.save(step, args=args, force=True)
 
     def _clear_removed(self) -> None:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and self._is_local:
             shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
 
     def _check_room(self, state: TrainState, step: int) -> None:
         # Orbax would find out half-way, and say so in a hundred lines.
+        if not self._is_local:
+            return
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self._directory).free
         if needed > free:
@@ -208,7 +205,7 @@ class Checkpoints:
         state = TrainState(**restored["params"], **restored["train"])
         return jax.tree.map(lambda _, leaf: leaf, abstract, state)
 
-    def set_aside(self, step: int) -> Path:
+    def set_aside(self, step: int) -> epath.Path:
         """Moves a damaged checkpoint out of the way, for process 0 to do."""
         folder = self._directory.parent / "damaged"
         target, number = folder / str(step), 2
@@ -247,20 +244,6 @@ class Checkpoints:
                 f"{self._directory}: {what}: {seals.line(error)}. {advice} Complete "
                 f"steps: {steps}"
             ) from error
-
-
-class _Stay(ocp.checkpoint_managers.PreservationPolicy):
-    """Orbax's form of a rule which steps are not removed."""
-
-    def __init__(self, rule: Callable[[Sequence[int]], set[int]]):
-        self._rule = rule
-
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> Sequence[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        stay = self._rule(steps)
-        return [step in stay for step in steps]
 
 
 def _check_shapes(where: str, wanted: Any, found: Any) -> None:

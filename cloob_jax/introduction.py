@@ -26,7 +26,7 @@ def text(run: Run, state: TrainState, examples_seen: int) -> str:
         f"{config.model.dtype}, attention by {parts.model.text.compute.attention}; "
         f"objective {config.objective.name} in the form {parts.objective_form}",
         f"{len(devices)} {devices[0].device_kind} device(s){processes}, mesh {mesh}; "
-        f"run directory {run.workdir}",
+        f"run directory {run.place.shared}",
         f"{len(run.load.source)} pairs from {config.data.train}; {parts.total_steps} "
         f"steps of {config.batch_size}, {epochs} epochs",
     ]

@@ -16,14 +16,16 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cloob_jax import config_flag, user_cache
+from cloob_jax import bucket, config_flag, user_cache
 from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file, such as configs/shapes_tiny.py."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run directory; default: runs/NAME_OF_THE_CONFIG."
+    "workdir",
+    None,
+    "The run directory, gs:// and s3:// too; default: runs/NAME_OF_THE_CONFIG.",
 )
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where all processes meet."
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     workdir = config_flag.workdir(sys.argv)
     assert workdir is not None
-    stays = f"what was saved in {workdir} before stays"
+    stays = f"what was saved in {bucket.url_of(workdir) or workdir} before stays"
     with clear_errors(stays):
         # After the flags, so that --help and a wrong flag answer at once.
         from cloob_jax import distributed

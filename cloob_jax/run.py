@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from cloob_jax import (
     profiler,
     program,
     resume,
+    run_data,
     run_directory,
     sessions,
     sharding,
@@ -25,9 +25,8 @@ from cloob_jax import (
 )
 from cloob_jax.bad_steps import BadSteps
 from cloob_jax.checkpoint import Checkpoints
-from cloob_jax.data import pipeline, shapes, sources
+from cloob_jax.data import pipeline
 from cloob_jax.data.bad_records import BadRecords
-from cloob_jax.data.protocol import Source
 from cloob_jax.errors import UserError
 from cloob_jax.interruption import Stop
 from cloob_jax.notices import Notices
@@ -47,7 +46,7 @@ class Run:
     """
 
     config: ConfigDict
-    workdir: Path
+    place: run_directory.Place
     group: ProcessGroup
     log: writers.Log
     parts: program.Program
@@ -62,6 +61,11 @@ class Run:
     bad: BadRecords | None = None
     session: sessions.Record | None = None
     observers: Sequence[Observer] = ()
+
+    @property
+    def workdir(self) -> Path:
+        """Where files are written."""
+        return self.place.files
 
     def due(self, step: int) -> dict[str, evaluators.Evaluator]:
         """The tests whose interval ends with this step, unless the run does too."""
@@ -101,6 +105,7 @@ class Run:
             self.checkpoints.save(state, position, resume.plain(self.config))
         if self.session is not None:
             self.session.write(int(state.step))
+        self.place.sync()
 
     def score(self, step: int, values: Mapping[str, float]) -> None:
         """Notes how good a step is, by `config.keep_best`."""
@@ -133,7 +138,7 @@ class Run:
 
 def set_up(
     config: ConfigDict,
-    workdir: Path,
+    place: run_directory.Place,
     group: ProcessGroup,
     log: writers.Log,
     pulse: Pulse,
@@ -144,7 +149,7 @@ def set_up(
 
     Args:
       config: as `configs/common.py` describes it.
-      workdir: the run directory, held by this run.
+      place: the run directory, held by this run.
       group: the processes of the run.
       log: where to tell of it.
       pulse: of this process.
@@ -157,6 +162,7 @@ def set_up(
     Raises:
       UserError: whatever the user can mend.
     """
+    workdir = place.files
     profiled = profiler.parse(wishes.profile_steps)
     _agree(resume.plain(config), group)
     mesh = sharding.make_mesh(**config.mesh)
@@ -164,14 +170,16 @@ def set_up(
     watch = stack.enter_context(
         Watchdog(pulse, group, log.line, config.hang_seconds, workdir / "stacks")
     )
-    source, tests = _open_data(config, group, log)
+    source, tests = run_data.find(config, group, log)
     compiled = compilation.begin(parts)  # and meanwhile read the checkpoint
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
     )
     checkpoints = stack.enter_context(
         Checkpoints(
-            workdir / "checkpoints", config.keep_checkpoints, config.keep_every_steps
+            place.shared / "checkpoints",
+            config.keep_checkpoints,
+            config.keep_every_steps,
         )
     )
     stack.enter_context(group.failing_together(checkpoints.is_saving))
@@ -183,7 +191,7 @@ def set_up(
         compiled = compilation.begin(program.build(config, mesh, total_steps))
     run = Run(
         config=config,
-        workdir=workdir,
+        place=place,
         group=group,
         log=log,
         parts=compiled(),
@@ -250,48 +258,3 @@ def _agree(plain: dict[str, Any], group: ProcessGroup) -> None:
             "--coordinator_address, --num_processes and --process_id to each"
         )
     group.agree({f"config.{k}": v for k, v in resume.flat(plain).items()})
-
-
-def _open_data(
-    config: ConfigDict, group: ProcessGroup, log: writers.Log
-) -> tuple[Source, dict[str, evaluators.Evaluator]]:
-    """Draws and indexes what has to be, and makes sure that all see the same data."""
-    # Where disks are shared, the others find what process 0 has made.
-    with group.leader_first():
-        _generate(config, log)
-        data = config.data
-
-        def report(done: int, total: int) -> None:
-            log.progress(f"indexing {data.train}: {done}/{total}", done % 100 == 0)
-
-        source = sources.build(data.train or "", data.columns, data.weights, report)
-        beta = config.objective.beta or evaluators.PUBLISHED_BETA
-        tests = evaluators.build(dict(config.evals.items()), beta=beta)
-    found = {"config.data.train": source}
-    found |= {f"config.evals.{n}": test.dataset.records for n, test in tests.items()}
-    facts = {
-        f"what is in {name}": f"{len(records)} records, fingerprint "
-        f"{records.fingerprint}"
-        for name, records in found.items()
-    }
-    if config.data.tokenizer is not None:
-        content = Path(config.data.tokenizer).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        facts["what is in config.data.tokenizer"] = f"fingerprint {digest}"
-    group.agree(facts)
-    return source, tests
-
-
-def _generate(config: ConfigDict, log: writers.Log) -> None:
-    """Draws the embedded data set, once, where the config asks for it."""
-    wanted = config.data.shapes
-    if wanted is None:
-        return
-
-    def report(done: int, total: int) -> None:
-        # Where there is no terminal, every tenth line says enough.
-        keep = done % 10_000 == 0 or done == total
-        log.progress(f"drawing {wanted.directory}: {done}/{total} scenes", keep)
-
-    settings = wanted.to_dict()
-    shapes.generate(Path(settings.pop("directory")), **settings, report=report)

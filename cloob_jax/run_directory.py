@@ -1,41 +1,64 @@
 """The run directory: made, held by one run at a time, and described."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
+import hashlib
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cloob_jax import writers
+from etils import epath
+
+from cloob_jax import bucket, user_cache, writers
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 
 _VISIBLE_SECONDS = 10.0  # until a file of process 0 is seen by the others
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run writes.
+
+    Attributes:
+      files: what process 0 writes alone; and the others, each under names of its own.
+      shared: what all processes write together; the same folder, but for buckets.
+      sync: asks that `files` are soon where they belong.
+    """
+
+    files: Path
+    shared: epath.Path
+    sync: Callable[[], None] = lambda: None
+
+
 @contextlib.contextmanager
-def held(workdir: Path, group: ProcessGroup) -> Iterator[None]:
+def held(workdir: Path, group: ProcessGroup) -> Iterator[Place]:
     """Makes `workdir` and keeps other runs from training in it meanwhile; collective.
 
     Raises:
       UserError: it cannot be made or written, another run holds it, or it is not one
         and the same for all processes.
     """
-    if ":/" in str(workdir):
-        raise UserError(
-            f"--workdir={workdir}: only local paths are written; mount the bucket "
-            "(gcsfuse, mountpoint-s3) and give the path"
-        )
+    url = bucket.url_of(workdir)
     with contextlib.ExitStack() as stack:
+        if url is not None:
+            folder = user_cache.directory("runs")
+            folder /= f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{group.index}"
+            mirror = bucket.Mirror(url, folder, group.is_leader)
+            with group.leader_first():
+                stack.enter_context(mirror)
+            yield Place(folder, epath.Path(url), mirror.soon)
+            return
         with group.leader_first():
             if group.is_leader:
                 stack.enter_context(_locked(workdir))
         _check_shared(workdir, group)
-        yield
+        yield Place(workdir, epath.Path(workdir))
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import os
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -62,7 +62,7 @@ def check_arrays(items: dict[str, Any], meta: dict[str, Any]) -> None:
             raise ValueError(f"{name}/{wrong[0]}{more}: not what was written")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: os.PathLike) -> dict[str, Any]:
     """An item that was written as JSON."""
     return ocp.JsonCheckpointHandler().restore(path)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from cloob_jax import writers
 from cloob_jax.pulse import Pulse
 
@@ -51,7 +53,7 @@ class Session:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def read(workdir: Path) -> list[Session]:
+def read(workdir: Path | epath.Path) -> list[Session]:
     """The sessions of a run directory, the first one first; of a damaged file, none."""
     fields = {field.name: field for field in dataclasses.fields(Session)}
     try:

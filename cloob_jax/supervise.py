@@ -18,7 +18,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloob_jax import config_flag, sessions, writers
+from etils import epath
+
+from cloob_jax import bucket, config_flag, sessions, user_cache, writers
 from cloob_jax.command_line import Parser, clear_errors, fail, say
 from cloob_jax.errors import UserError
 from cloob_jax.team import Team
@@ -68,7 +70,11 @@ class _Supervisor:
     """What is known over the tries."""
 
     def __init__(self, arguments: list[str], workdir: Path, num_processes: int):
-        self._arguments, self._workdir = arguments, workdir
+        self._arguments = arguments
+        url = bucket.url_of(workdir)
+        self._workdir = epath.Path(url or workdir)
+        # A bucket's run has a place for them on this machine.
+        self._kept = (user_cache.directory("runs") if url else workdir) / "last_lines"
         self._num_processes = num_processes
         self._team = Team(self._show)
         self._is_stopping = False
@@ -167,10 +173,6 @@ class _Supervisor:
     def _is_finished(self) -> bool:
         found = sessions.read(self._workdir)
         return bool(found) and found[-1].ended == "finished"
-
-    @property
-    def _kept(self) -> Path:
-        return self._workdir / "last_lines"
 
     def _keep_lines(self, attempt: int, statuses: list[int]) -> None:
         host, stamp = socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")

@@ -38,7 +38,7 @@ def train_and_evaluate(
 
     Args:
       config: as `configs/common.py` describes it.
-      workdir: the run directory, made if it is not there.
+      workdir: the run directory, made if it is not there; or a bucket's URL.
       group: the processes of the run; None: this one alone.
       wishes: what a person wants to see of it, beside what is always written.
 
@@ -47,11 +47,11 @@ def train_and_evaluate(
     """
     group, pulse = group or ProcessGroup(), Pulse()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run_directory.held(workdir, group))
-        log = writers.Log(workdir if group.is_leader else None)
+        place = stack.enter_context(run_directory.held(workdir, group))
+        log = writers.Log(place.files if group.is_leader else None)
         stack.enter_context(contextlib.closing(log))
         run, state, examples_seen = set_up(
-            config, workdir, group, log, pulse, wishes or Wishes(), stack
+            config, place, group, log, pulse, wishes or Wishes(), stack
         )
         log.line(introduction.text(run, state, examples_seen))
         try:
@@ -220,7 +220,7 @@ def _evaluate(
                 embedder,
                 directory=run.eval_directory(step),
                 model=run.config.model.name,
-                pretrained=f"{run.workdir.name}-{step}",
+                pretrained=f"{run.place.shared.name}-{step}",
             )
             for name, test in tests.items()
         }

@@ -118,6 +118,11 @@ class Log:
         self._stream.flush()
 
 
+def warn(text: str) -> None:
+    """A line on standard error, from any thread."""
+    print(f"cloob_jax: {text}", file=sys.stderr, flush=True)
+
+
 class Progress:
     """How long something takes, on standard error; one line on a terminal."""
 

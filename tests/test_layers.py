@@ -67,8 +67,8 @@ def test_every_room_has_a_test():
     elsewhere |= {"config_flag", "hlo", "user_cache"}
     # How processes meet (process_group), what a run is set up with (train, main), and
     # tells of itself (main) and its steps (autopsy); digests of checkpoints.
-    elsewhere |= {"rendezvous", "run", "introduction", "step_log"}
-    elsewhere |= {"seals", "stored_weights"}
+    elsewhere |= {"rendezvous", "run", "run_data", "introduction", "step_log"}
+    elsewhere |= {"seals", "stored_weights", "filesystems"}
     # What prepare is made of; findings (contents), what a check does (checking).
     elsewhere |= {"indexing", "findings", "checkup"}
     elsewhere |= {"converting", "destination", "shard_writing"}

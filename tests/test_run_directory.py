@@ -34,14 +34,14 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
         pass
 
 
-def test_a_file_and_a_bucket_are_refused(tmp_path):
+def test_a_file_and_other_urls_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="give a folder that can be written"):
             with held(workdir, ProcessGroup()):
                 pass
-    with pytest.raises(UserError, match="gs:.*only local paths"):
-        with held(type(tmp_path)("gs://bucket/run"), ProcessGroup()):
+    with pytest.raises(UserError, match="hf://bucket/run: expected a folder, gs://"):
+        with held(type(tmp_path)("hf://bucket/run"), ProcessGroup()):
             pass
 
 

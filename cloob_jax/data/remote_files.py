@@ -3,13 +3,13 @@
 import collections
 import concurrent.futures
 import glob
-import logging
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloob_jax import filesystems
 from cloob_jax.data import near_copies
 from cloob_jax.data.files import PART, in_background
 
@@ -19,7 +19,6 @@ _VERSIONS = (  # each kind of storage has a word of its own
     *("etag", "ETag", "blob_id", "md5Hash", "crc32c", "generation"),
     *("mtime", "updated", "LastModified", "Last-Modified", "created"),
 )
-_EXTRAS = {"gcs": "gs", "https": "http"}  # where they have another name
 
 
 class RemoteFile:
@@ -91,7 +90,7 @@ class RemoteFile:
             return b""
         for pause in (*_PAUSES, None):
             try:
-                filesystem, path = _open(self.url)
+                filesystem, path = filesystems.open_url(self.url)
                 content = filesystem.cat_file(path, start=start, end=end)
             except (FileNotFoundError, PermissionError) as error:
                 raise OSError(error.errno, str(error), self.url) from None
@@ -132,7 +131,7 @@ def find(name: str, in_folder: Sequence[str]) -> list[RemoteFile]:
       ImportError: a library lacks, which the message names.
       Exception: what the library raises, where it is not allowed or not reached.
     """
-    filesystem, path = _open(name)
+    filesystem, path = filesystems.open_url(name)
     if glob.has_magic(path):
         found = filesystem.glob(path, detail=True)
     else:
@@ -179,7 +178,7 @@ def put(content: Path, folder: str, name: str) -> None:
     Raises:
       Exception: what the library raises where that fails.
     """
-    filesystem, path = _open(folder)
+    filesystem, path = filesystems.open_url(folder)
     filesystem.makedirs(path, exist_ok=True)
     filesystem.put_file(str(content), f"{path.rstrip('/')}/{name}")
 
@@ -190,18 +189,5 @@ def get(folder: str, name: str, to: Path) -> None:
     Raises:
       Exception: what the library raises where that fails.
     """
-    filesystem, path = _open(folder)
+    filesystem, path = filesystems.open_url(folder)
     filesystem.get_file(f"{path.rstrip('/')}/{name}", str(to))
-
-
-def _open(url: str) -> tuple[Any, str]:
-    # Only what lies far away needs it.
-    import fsspec
-
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its errors are told of here
-    try:
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        protocol = url.partition("://")[0]
-        extra = _EXTRAS.get(protocol, protocol)
-        raise ImportError(f"{error} (pip install 'cloob_jax[{extra}]')") from None
