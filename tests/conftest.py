@@ -21,8 +21,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 # Threads of XLA, of which a collective holds one while it waits for other devices. By
-# default there are as many as devices or cores: all may wait, in other collectives each,
-# for what no thread is left to do, and XLA ends the process after 40 seconds.
+# default there are as many as devices or cores: all may wait, in other collectives
+# each, for what no thread is left to do, and XLA ends the process after 40 seconds.
 os.environ["NPROC"] = "32"
 # The commands that tests start compile the same few programs again and again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / "compiled")
