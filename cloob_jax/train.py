@@ -240,4 +240,4 @@ def _evaluate(
     sheet = samples.draw(test, embedder)
     if run.group.is_leader:
         sheet.save(run.workdir / "samples.png")
-    run.log.line(f"pictures with their captions: {run.workdir / 'samples.png'}")
+    run.log.line(f"pictures with their captions: {run.place.shared / 'samples.png'}")
