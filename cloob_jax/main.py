@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cloob_jax import bucket, config_flag, user_cache
+from cloob_jax import bucket, config_flag, environment
 from cloob_jax.command_line import clear_errors, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
 
 def run() -> None:
     """The command."""
-    user_cache.keep_compiled()
+    environment.prepare()
     try:
         app.run(main, flags_parser=config_flag.parse)
     except SystemExit as end:
