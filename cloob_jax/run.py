@@ -125,6 +125,11 @@ class Run:
         for observer in self.observers:
             observer.write(step, {"examples_seen": float(examples_seen), **values})
 
+    def give_notice(self, reason: str) -> None:
+        """Asks for the end, since this machine is about to be taken away."""
+        self.log.line(f"{reason}: saving, to go on elsewhere")
+        self.stop.request()
+
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
         with self.pulse.during("save"):
@@ -175,14 +180,7 @@ def set_up(
     load = pipeline.LoadPair(
         source, parts.tokenizer, parts.model.image_size, config.data.resize
     )
-    checkpoints = stack.enter_context(
-        Checkpoints(
-            place.shared / "checkpoints",
-            config.keep_checkpoints,
-            config.keep_every_steps,
-        )
-    )
-    stack.enter_context(group.failing_together(checkpoints.is_saving))
+    checkpoints = _open_checkpoints(config, place, group, stack)
     state, examples_seen = resume.start(
         checkpoints, parts, config, source, group, log.line
     )
@@ -204,17 +202,26 @@ def set_up(
         bad_steps=BadSteps(workdir, int(state.step), group.is_leader),
     )
     watch.names = run.names
-
-    def give_notice(reason: str) -> None:
-        log.line(f"{reason}: saving, to go on elsewhere")
-        run.stop.request()
-
-    stack.enter_context(Notices(give_notice))
+    stack.enter_context(Notices(run.give_notice))
     if group.is_leader:
         run = _with_files(run, int(state.step), examples_seen, wishes, stack)
     scores = run.metrics.column(config.keep_best) if run.metrics else {}
     checkpoints.scores |= dict(group.share(list(scores.items())))
     return run, state, examples_seen
+
+
+def _open_checkpoints(
+    config: ConfigDict,
+    place: run_directory.Place,
+    group: ProcessGroup,
+    stack: contextlib.ExitStack,
+) -> Checkpoints:
+    checkpoints = Checkpoints(
+        place.shared / "checkpoints", config.keep_checkpoints, config.keep_every_steps
+    )
+    stack.enter_context(checkpoints)
+    stack.enter_context(group.failing_together(checkpoints.is_saving))
+    return checkpoints
 
 
 def _with_files(
