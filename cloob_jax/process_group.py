@@ -236,7 +236,8 @@ class ProcessGroup:
             # It may follow from a death, which the watch will then have named.
             time.sleep(2 * BEAT_SECONDS)
         line, status = command_line.last_words(error, self._stays)
-        if status == 1:  # a mistake of ours, where the one line says too little
+        if not isinstance(error, (UserError, OSError, KeyboardInterrupt)):
+            # A mistake of ours, of which the one line says too little.
             traceback.print_exception(error)
         self._tell(f"{self._names[self.index]}: {line}", status, own=line)
         return line, status

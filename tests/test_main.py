@@ -85,7 +85,7 @@ def run_again(*flags):
 
 
 def wait_for_step(workdir, step, process):
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
         if any(line["step"] >= step for line in metrics(workdir)):
             return

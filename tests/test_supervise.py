@@ -146,6 +146,13 @@ def test_each_process_gets_its_share_of_the_gpus(tmp_path, monkeypatch, capsys):
     assert [e["CUDA_VISIBLE_DEVICES"] for e in shares(2)] == ["0", "1"]
 
 
+def test_the_supervisor_has_no_jax():
+    code = (
+        "import sys; from cloob_jax import supervise; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_processes_are_joined_over_loopback(tmp_path):
     commands = supervise._Supervisor(["--config=x"], tmp_path, 2)._commands()
     address = commands[0][4]

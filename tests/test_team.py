@@ -11,6 +11,9 @@ import pytest
 from cloob_jax import team
 from cloob_jax.team import Team
 
+# Forking beside JAX's threads; the supervisor itself has no JAX.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 
 def python(code):
     return [sys.executable, "-u", "-c", code]

@@ -111,7 +111,7 @@ def workers_of(trainer, folder):
     return sorted(found)
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=180):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
