@@ -7,11 +7,15 @@ nobody disturbed.
 """
 
 import importlib
+import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,6 +30,7 @@ from cloob_jax.data import shapes
 from cloob_jax.data.shapes import captions
 from cloob_jax.errors import UserError
 
+_ROOT = Path(__file__).parent.parent
 _STEPS = 20
 _SETTINGS = {
     "batch_size": 16,
@@ -107,40 +112,49 @@ def undisturbed(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lost_worker(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "disturbed"
-    return workdir, lose(1, arguments(data, workdir), workdir, step=6)
-
-
-@pytest.fixture(scope="module")
-def lost_leader(data, lost_worker):
-    workdir, _ = lost_worker
-    return workdir, lose(0, arguments(data, workdir), workdir, step=11)
-
-
-def lose(victim, flags, workdir, step):
     """Kills one of two processes after a step; what the other did, and how fast."""
-    processes = start_all(2, flags, 2)
-    wait_for_step(workdir, step, processes[0])
-    processes[victim].kill()
+    workdir = tmp_path_factory.mktemp("runs") / "disturbed"
+    leader, worker = start_all(2, arguments(data, workdir), 2)
+    wait_for_step(workdir, 6, leader)
+    worker.kill()
     began = time.monotonic()
-    code, errors = finish(processes[1 - victim])
+    code, errors = finish(leader)
     seconds = time.monotonic() - began
-    finish(processes[victim])
-    return code, errors, seconds
+    finish(worker)
+    return workdir, (code, errors, seconds)
 
 
 @pytest.fixture(scope="module")
-def stopped(data, lost_leader):
-    workdir, _ = lost_leader
-    processes = start_all(2, arguments(data, workdir), 2)
-    wait_for_step(workdir, 13, processes[0])
-    processes[1].send_signal(signal.SIGTERM)
-    return workdir, [finish(process) for process in processes]
+def supervised(data, lost_worker):
+    """Goes on and loses its leader; goes on, and one process is asked to stop.
+
+    The supervisor would start it once more, and is asked to stop before it does.
+    """
+    workdir, _ = lost_worker
+    command = [sys.executable, "-m", "cloob_jax.supervise", "--num_processes=2", "--"]
+    said = []
+    with subprocess.Popen(
+        [*command, *arguments(data, workdir)],
+        cwd=_ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as supervisor:
+        for line in supervisor.stderr:
+            said.append(line)
+            children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+            if "step 11/" in line and not any("was killed" in text for text in said):
+                os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+            elif "step 13/" in line and any("was killed" in text for text in said):
+                os.kill(int(children.read_text().split()[1]), signal.SIGTERM)
+            elif "training was stopped" in line:
+                supervisor.send_signal(signal.SIGTERM)
+    return workdir, supervisor.returncode, said
 
 
 @pytest.fixture(scope="module")
-def finished(data, stopped):
-    workdir, _ = stopped
+def finished(data, supervised):
+    workdir, *_ = supervised
     flags = arguments(data, workdir, **{"mesh.fsdp": 2, "mesh.tensor": 2})
     code, errors = finish(Forked(flags, 4))
     assert code == 0 and "going on after step" in errors, errors
@@ -157,22 +171,31 @@ def evaluated(data, finished):
     return by_one, result.read_text(), ends
 
 
-@pytest.mark.parametrize("lost", ["lost_worker", "lost_leader"])
-def test_when_a_process_dies_the_other_ends_with_a_line_that_names_it(lost, request):
-    workdir, (code, errors, seconds) = request.getfixturevalue(lost)
+def test_when_a_process_dies_the_other_ends_with_a_line_that_names_it(lost_worker):
+    workdir, (code, errors, seconds) = lost_worker
     assert code == 1 and seconds < 10, errors
     [line] = last_words(errors)
-    dead = 1 if lost == "lost_worker" else 0
-    assert f"process {dead} ({socket.gethostname()}) is gone" in line
+    assert f"process 1 ({socket.gethostname()}) is gone" in line
     assert f"what was saved in {workdir} before stays; start all processes" in line
 
 
-def test_a_signal_to_one_process_stops_all_at_the_same_step(stopped):
-    workdir, ends = stopped
-    assert [code for code, _ in ends] == [0, 0], ends
-    [step] = re.findall(r"stopped; step (\d+) is saved", ends[0][1])
+def test_a_supervisor_starts_all_again_when_the_leader_dies(supervised):
+    _, _, said = supervised
+    text = "".join(said)
+    [gone] = re.findall(r"^\[1\] cloob_jax: process 0 .*", text, re.M)
+    assert "is gone; what was saved" in gone
+    expected = "cloob_jax: process 0 was killed by SIGKILL; goes on from step 10 in 1 s"
+    assert expected in text and "[0] going on after step 10\n" in text
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(supervised):
+    workdir, code, said = supervised
+    text = "".join(said)
+    [step] = re.findall(r"stopped; step (\d+) is saved", text)
     assert 13 <= int(step) < _STEPS
     assert (workdir / "checkpoints" / step / "params").is_dir()
+    assert f"training was stopped before its end; goes on from step {step}" in text
+    assert code == 0 and said[-1].startswith("cloob_jax: training was stopped")
 
 
 def test_a_disturbed_run_of_many_processes_ends_like_one_of_a_single(
