@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cloob_jax import filesystems, writers
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 
 _PERIOD_SECONDS = 15.0  # between two copies, which are signs of life too
 _LEASE = ".lease.json"
@@ -148,7 +148,7 @@ class Mirror:
         """Makes sure that no other run gives signs of life.
 
         Raises:
-          UserError: one does.
+          Outage: one does.
         """
         first = self._read_lease()
         if first is not None and not _has_died(first):
@@ -160,7 +160,7 @@ class Mirror:
                 if now is None:
                     break
                 if now != first:
-                    raise UserError(
+                    raise Outage(
                         f"--workdir={self._url}: another run is training in it, on "
                         f"{now.get('host')}; wait for it, or give another --workdir"
                     )

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from cloob_jax import bucket, user_cache, writers
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 from cloob_jax.process_group import ProcessGroup
 
 _VISIBLE_SECONDS = 10.0  # until a file of process 0 is seen by the others
@@ -41,8 +41,9 @@ def held(workdir: Path, group: ProcessGroup) -> Iterator[Place]:
     """Makes `workdir` and keeps other runs from training in it meanwhile; collective.
 
     Raises:
-      UserError: it cannot be made or written, another run holds it, or it is not one
-        and the same for all processes.
+      UserError: it cannot be made or written, or is not one and the same for all
+        processes.
+      Outage: another run holds it, as one does that is just about to end.
     """
     url = bucket.url_of(workdir)
     with contextlib.ExitStack() as stack:
@@ -77,7 +78,7 @@ def _locked(workdir: Path) -> Iterator[None]:
         except OSError as error:
             # Some network disks know no locks; there the user must take care.
             if error.errno == errno.EWOULDBLOCK:
-                raise UserError(
+                raise Outage(
                     f"--workdir={workdir}: another run is training in it; wait for "
                     "it, or give another --workdir"
                 ) from None

@@ -10,7 +10,7 @@ import pytest
 
 from cloob_jax import bucket
 from cloob_jax.bucket import Mirror
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 
 _URL = "memory://bucket/run"
 
@@ -92,7 +92,7 @@ def lease(there, **changes):
 
 def test_a_run_that_gives_signs_of_life_is_left_alone(tmp_path, there):
     with Mirror(_URL, tmp_path / "first", True):
-        with pytest.raises(UserError, match="another run is training in it, on "):
+        with pytest.raises(Outage, match="another run is training in it, on "):
             with Mirror(_URL, tmp_path / "second", True):
                 pass
     with Mirror(_URL, tmp_path / "second", True):

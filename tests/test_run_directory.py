@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.run_directory import held
 
@@ -25,7 +25,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
         stdout=subprocess.PIPE,
     )
     assert first.stdout.readline() == b"1\n"
-    with pytest.raises(UserError, match="run: another run is training in it"):
+    with pytest.raises(Outage, match="run: another run is training in it"):
         with held(tmp_path / "run", ProcessGroup()):
             pass
     first.kill()
