@@ -131,6 +131,10 @@ def _is_stopped(process: int) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Asks Linux for a SIGTERM when the parent dies, after which a run saves."""
+    """Asks Linux to kill this process when its parent dies.
+
+    Not by SIGTERM, after which a run would save: one that is stopped would never see it,
+    and hold the run directory for ever.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

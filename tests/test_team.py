@@ -74,16 +74,22 @@ def test_what_they_leave_behind_is_not_waited_for():
 _PARENT = """
 import sys
 from cloob_jax.team import Team
-child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+child = "import os, signal, time; print(os.getpid(), flush=True); " + sys.argv[1]
 Team(lambda _, line: print(line, flush=True)).run([[sys.executable, "-c", child]], [{}])
 """
 
 
-def test_a_killed_parent_takes_its_processes_along():
+@pytest.mark.parametrize(
+    "deed", ["time.sleep(60)", "os.kill(os.getpid(), signal.SIGSTOP)"]
+)
+def test_a_killed_parent_takes_its_processes_along(deed):
     with subprocess.Popen(
-        [sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _PARENT, deed], stdout=subprocess.PIPE, text=True
     ) as parent:
         child = int(parent.stdout.readline())
+        if "STOP" in deed:
+            while not team._is_stopped(child):
+                time.sleep(0.01)
         parent.kill()
     deadline = time.monotonic() + 20
     while is_alive(child):
