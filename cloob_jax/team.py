@@ -133,8 +133,8 @@ def _is_stopped(process: int) -> bool:
 def _die_with_parent() -> None:
     """Asks Linux to kill this process when its parent dies.
 
-    Not by SIGTERM, after which a run would save: one that is stopped would never see it,
-    and hold the run directory for ever.
+    Not by SIGTERM, after which a run would save: one that is stopped would never see
+    it, and hold the run directory for ever.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
