@@ -68,7 +68,7 @@ def disturb(process, rng):
 
 def outcome(workdir, steps):
     """Digests of the last checkpoint, and the losses by step."""
-    [meta] = (workdir / "checkpoints" / str(steps) / "meta").iterdir()
+    meta = workdir / "checkpoints" / str(steps) / "meta" / "metadata"
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     losses = [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
     return json.loads(meta.read_text())["digests"], losses
