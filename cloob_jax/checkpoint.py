@@ -58,16 +58,17 @@ class Checkpoints:
         """
         self.scores: dict[int, float] = {}
 
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=retention.Rule(keep, keep_every, self.scores),
-            create=True,
-            cleanup_tmp_directories=True,
-            todelete_subdir=_REMOVED,
-        )
         self._directory = epath.Path(directory)
         self._is_local = "://" not in str(self._directory)
         if self._is_local:
             self._directory = self._directory.resolve()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=retention.Rule(keep, keep_every, self.scores),
+            create=True,
+            cleanup_tmp_directories=True,
+            # A bucket cannot rename a folder in one piece.
+            todelete_subdir=_REMOVED if self._is_local else None,
+        )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._clear_removed()
 

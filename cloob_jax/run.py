@@ -130,6 +130,11 @@ class Run:
         self.log.line(f"{reason}: saving, to go on elsewhere")
         self.stop.request()
 
+    def remember_scores(self) -> None:
+        """Notes how good the steps of earlier sessions were; collective."""
+        before = self.metrics.column(self.config.keep_best) if self.metrics else {}
+        self.checkpoints.scores |= dict(self.group.share(list(before.items())))
+
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
         with self.pulse.during("save"):
@@ -205,8 +210,7 @@ def set_up(
     stack.enter_context(Notices(run.give_notice))
     if group.is_leader:
         run = _with_files(run, int(state.step), examples_seen, wishes, stack)
-    scores = run.metrics.column(config.keep_best) if run.metrics else {}
-    checkpoints.scores |= dict(group.share(list(scores.items())))
+    run.remember_scores()
     return run, state, examples_seen
 
 
