@@ -4,7 +4,8 @@ autopsy/STEP/batch_PROCESS.npz   images, tokens and numbers of this process's ro
 autopsy/STEP/records.json        the records by row of the global batch
 autopsy/STEP/metrics.json        the metrics of the last steps, as text
 autopsy/STEP/config.json         the config
-autopsy/STEP/checkpoints/STEP    the state that the step met
+autopsy/STEP/checkpoints/STEP    the state that the step met; that after it, where
+                                 it was the parameters that ceased to be finite
 autopsy/STEP/replay.sh           the command that replays the step
 """
 

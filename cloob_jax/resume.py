@@ -83,11 +83,7 @@ def start(
     if not steps:
         return warm_start.apply(program.init(), config, group), 0
     for step in reversed(steps):
-        if not checkpoints.can_go_on(step):
-            raise UserError(
-                f"--workdir holds weights (step {step}), not a run to go on with: give "
-                "it as --config.init_from, and another --workdir"
-            )
+        _check_is_run(checkpoints, step)
         found: tuple[TrainState, int] | None = None
         try:
             saved, saved_config = checkpoints.describe(step)
@@ -116,6 +112,14 @@ def start(
         f"--workdir holds no checkpoint that is whole, the last one is now {aside}; "
         "give another --workdir to begin anew"
     )
+
+
+def _check_is_run(checkpoints: Checkpoints, step: int) -> None:
+    if not checkpoints.can_go_on(step):
+        raise UserError(
+            f"--workdir holds weights (step {step}), not a run to go on with: give "
+            "it as --config.init_from, and another --workdir"
+        )
 
 
 def _compare(
