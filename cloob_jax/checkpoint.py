@@ -14,6 +14,7 @@ import gc
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             # A bucket cannot rename a folder in one piece.
             todelete_subdir=_REMOVED if self._is_local else None,
+            async_options=ocp.AsyncOptions(barrier_sync_fn=_meet),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._clear_removed()
@@ -273,6 +275,16 @@ def _leaves(tree: Any) -> list[tuple[Any, Any]]:
 
 def _path(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _meet(*, key: str, timeout_ms: int) -> None:
+    """A barrier of Orbax, for processes whose save has not failed."""
+    # Those that have failed come here too, from a `finally`, and would wait for twenty
+    # minutes: the others are at an earlier barrier.
+    error = sys.exc_info()[1]
+    if error is not None and threading.current_thread() is not threading.main_thread():
+        raise error
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _items(state: TrainState) -> dict[str, Any]:

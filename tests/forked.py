@@ -1,12 +1,14 @@
-"""The command in processes of their own, without the seconds that its imports take.
+"""The commands in processes of their own, without the seconds that its imports take.
 
-A server imports what the command will and forks for each start. These are processes
+A server imports what the commands will and forks for each start. These are processes
 like any others: they find their devices, meet, are sent signals and killed for real.
 """
 
 import atexit
+import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,14 +25,19 @@ SETTINGS = {"jax_num_cpu_devices": 1, "jax_persistent_cache_min_compile_time_sec
 class Forked:
     """Acts as a `subprocess.Popen` that writes all that it says to stdout."""
 
-    def __init__(self, flags, num_devices=1, environment=None):
-        """Starts the command, with some more variables in its environment."""
+    def __init__(
+        self, flags, num_devices=1, environment=None, command="main", folder=_ROOT
+    ):
+        """Starts `python -m cloob_jax.COMMAND` in a folder.
+
+        With some more variables in its environment.
+        """
         handle, self._path = tempfile.mkstemp()
         os.close(handle)
         # A daemon, lest pytest waits for one that a failing test leaves behind.
         self._process = _SERVER.Process(
             target=_run,
-            args=(flags, num_devices, environment or {}, self._path),
+            args=(flags, num_devices, environment or {}, command, folder, self._path),
             daemon=True,
         )
         self._process.start()
@@ -53,6 +60,11 @@ class Forked:
         """Kills it."""
         self.send_signal(signal.SIGKILL)
 
+    def allow_small_files_only(self, num_bytes):
+        """Writing past `num_bytes` into any file fails from now on: a full disk."""
+        limits = (num_bytes, resource.RLIM_INFINITY)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, limits)
+
     def communicate(self, timeout=None):
         """What it said, and None, once it has ended; once only."""
         self._process.join(timeout)
@@ -63,20 +75,21 @@ class Forked:
         return output, None
 
 
-def _run(flags, num_devices, environment, path):
+def _run(flags, num_devices, environment, command, folder, path):
     output = os.open(path, os.O_WRONLY)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.chdir(_ROOT)
+    os.chdir(folder)
+    # A daemon may have no children, which draw and index.
+    multiprocessing.current_process()._config["daemon"] = False
     os.environ.update(environment)
     import jax
 
     for name, value in (SETTINGS | {"jax_num_cpu_devices": num_devices}).items():
         jax.config.update(name, value)
-    sys.argv = [str(_ROOT / "cloob_jax" / "main.py"), *map(str, flags)]
-    from cloob_jax import main
-
+    sys.argv = [str(_ROOT / "cloob_jax" / f"{command}.py"), *map(str, flags)]
+    module = importlib.import_module(f"cloob_jax.{command}")
     try:
-        main.run()
+        getattr(module, "run", module.main)()
     finally:
         atexit._run_exitfuncs()  # left out where multiprocessing ends a process

@@ -248,6 +248,17 @@ def test_bad_records_are_listed_whichever_process_met_them(undisturbed, finished
     assert last["train/bad_records"] == last["train/bad_records/not_an_image"] == 5
 
 
+def test_a_save_that_fails_in_one_process_ends_all(data, tmp_path):
+    processes = start_all(2, arguments(data, tmp_path / "run"), 1)
+    wait_for_step(tmp_path / "run", 2, processes[0])
+    processes[1].allow_small_files_only(20_000)
+    for number, process in enumerate(processes):
+        code, errors = finish(process, timeout=60)  # Orbax waits for 1,200
+        said = next(text for text in errors.splitlines() if "cloob_jax: " in text)
+        assert code == 2 and "Is the disk full" in said, errors
+        assert ("process 1 (" in said) == (number == 0)
+
+
 def test_processes_that_disagree_on_the_config_are_told_the_field(data, tmp_path):
     flags = arguments(data, tmp_path / "run")
     processes = start_all(2, flags, 1, lambda i: [f"--config.optim.b1=0.{i + 8}"])
