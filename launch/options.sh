@@ -22,6 +22,17 @@ usage() {
   exit 0
 }
 
+# take_command "$@": sets `command` to the first word; --help before -- ends the script.
+take_command() {
+  local word
+  # shellcheck disable=SC2034
+  command=${1:-nothing}
+  for word; do
+    [[ $word != -- ]] || break
+    [[ $word != --help ]] || usage "$0"
+  done
+}
+
 # parse_options "zone= yes" "$@": options that take a value are known by their =.
 parse_options() {
   local known=" $1 " name

@@ -125,12 +125,8 @@ delete() { # --force: the slice too, not only its place in the queue
 # shellcheck source=launch/tpu_up.sh
 source "$here/tpu_up.sh"
 
-command=${1:-nothing}
+take_command "$@"
 (($# == 0)) || shift
-for word in "$command" "$@"; do
-  [[ $word != -- ]] || break
-  [[ $word != --help ]] || usage "$0"
-done
 parse_options "name= zone= accelerator= spot on_demand runtime_version= create_flags= project= \
 env_file= worker= poll_seconds= keep allow_other_region yes dry_run" "$@"
 case $command in

@@ -156,12 +156,8 @@ submit() {
   fi
 }
 
-command=${1:-nothing}
+take_command "$@"
 (($# == 0)) || shift
-for word in "$command" "$@"; do
-  [[ $word != -- ]] || break
-  [[ $word != --help ]] || usage "$0"
-done
 parse_options "name= pool= machine_type= topology= nodes= image= zone= cluster= location= \
 gpu_type= spot on_demand queue= namespace= service_account= project= pod= allow_other_region \
 yes dry_run" "$@"
