@@ -109,10 +109,13 @@ def run() -> None:
         app.run(main, flags_parser=config_flag.parse)
     except SystemExit as end:
         names = {thread.name for thread in threading.enumerate()}
-        if "compiling" in names:  # of `compilation`: Python would abort it and itself
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        # Python would wait for threads: of `compilation`, with which it aborts itself,
+        # and of a save that failed, which may wait for one another for ever.
+        if "compiling" in names or code:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(end.code if isinstance(end.code, int) else 1)
+            os._exit(code)
         raise
 
 

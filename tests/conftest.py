@@ -1,8 +1,11 @@
 """Eight CPU devices, no silent rank promotion, a cache to share, the longest first."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
+
+import pytest
 
 _CACHE = Path(tempfile.gettempdir()) / f"cloob-jax-tests-{os.getuid()}"
 
@@ -34,16 +37,32 @@ os.environ["XDG_CACHE_HOME"] = str(_CACHE / "cache")
 # while other processes have nothing to do. (pytest --no-loadscope-reorder)
 _LONG = (
     "test_distributed",
-    "test_step",
+    "test_docs",
     "test_main",
+    "test_step",
     "test_train",
     "test_warm_start",
-    "test_order",
+    "test_checkpoint",
     "test_convert",
     "test_notebooks",
     "test_workers",
+    "test_autopsy",
+    "test_fuzz",
+    "test_process_group",
+    "test_order",
     "test_prepare",
 )
+
+
+@pytest.fixture
+def two_devices(monkeypatch):
+    """Two devices: a save copies a part of each array from each, long for eight."""
+    import jax
+
+    from cloob_jax import sharding
+
+    mesh = functools.partial(sharding.make_mesh, devices=jax.devices()[:2])
+    monkeypatch.setattr(sharding, "make_mesh", mesh)
 
 
 def pytest_collection_modifyitems(items):

@@ -15,6 +15,7 @@ from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 
 _PAIRS = 32
+pytestmark = pytest.mark.usefixtures("two_devices")
 
 
 @pytest.fixture

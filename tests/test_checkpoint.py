@@ -143,7 +143,7 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unseen(tmp_path):
     files = sorted(p for p in (tmp_path / "run" / "3").rglob("*") if p.is_file())
     rng, seen = np.random.default_rng(0), 0
     with Checkpoints(tmp_path / "run") as checkpoints:
-        for number in range(40):
+        for number in range(20):
             path = files[number % len(files)]
             before = path.read_bytes()
             after, place = bytearray(before), int(rng.integers(len(before)))
@@ -161,7 +161,7 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unseen(tmp_path):
                 assert told == ({"examples_seen": 7}, {"seed": 1}), path
                 jax.tree.map(np.testing.assert_array_equal, found, whole)
             path.write_bytes(before)
-    assert seen > 10
+    assert seen > 5
 
 
 def test_a_kill_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):

@@ -18,6 +18,8 @@ from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.run import Run
 
+pytestmark = pytest.mark.usefixtures("two_devices")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -75,7 +77,7 @@ def make_config(data, **overrides):
         ({"data.shuffle": "none"}, "data.shuffle=none: expected global or window"),
         ({"data.resize": "cubic"}, "data.resize=cubic: expected fast or pil or device"),
         ({"data.train": "gs://bucket/0.csv"}, "gs://bucket"),
-        ({"batch_size": 12}, "batch_size=12 does not divide over 8 devices"),
+        ({"batch_size": 13}, "batch_size=13 does not divide over 2 devices"),
         ({"total_examples": 15}, "no whole step"),
         ({"accept_changed": "batchsize"}, r"no field config\.batchsize"),
         ({"accept_changed": "seed.x"}, r"no field config\.seed\.x"),
