@@ -21,7 +21,6 @@ from cloob_jax.errors import Outage, UserError
 
 _PERIOD_SECONDS = 15.0  # between two copies, which are signs of life too
 _LEASE = ".lease.json"
-_PROTOCOLS = ("gs", "s3")
 # What is not brought here: what all processes write, and what only people look at.
 _LEFT_THERE = {"checkpoints", "damaged", "autopsy", "profile", "stacks"}
 
@@ -35,10 +34,9 @@ def url_of(workdir: Path) -> str | None:
     found = re.fullmatch(r"(\w+):/+(.+)", str(workdir))
     if found is None:
         return None
-    if found[1] not in _PROTOCOLS:
+    if found[1] != "gs":  # Orbax 0.12 writes arrays into no others
         raise UserError(
-            f"--workdir={found[1]}://{found[2]}: expected a folder, gs://BUCKET/RUN or "
-            "s3://BUCKET/RUN"
+            f"--workdir={found[1]}://{found[2]}: expected a folder or gs://BUCKET/RUN"
         )
     return f"{found[1]}://{found[2]}"
 

@@ -25,7 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "The run directory, gs:// and s3:// too; default: runs/NAME_OF_THE_CONFIG.",
+    "The run directory, gs:// too; default: runs/NAME_OF_THE_CONFIG.",
 )
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where all processes meet."

@@ -140,17 +140,17 @@ def test_a_bucket_that_fails_is_told_once_and_tried_again(
 
 def test_paths_that_were_urls():
     assert bucket.url_of(Path("gs://bucket/run")) == "gs://bucket/run"
-    assert bucket.url_of(Path("s3://b/a/run/")) == "s3://b/a/run"
+    assert bucket.url_of(Path("gs://b/a/run/")) == "gs://b/a/run"
     assert bucket.url_of(Path("/data/run")) is None
     assert bucket.url_of(Path("runs/a")) is None and bucket.url_of(Path("a:b")) is None
-    with pytest.raises(UserError, match="http://host/run: expected a folder, gs://"):
-        bucket.url_of(Path("http://host/run"))
+    with pytest.raises(UserError, match="s3://b/run: expected a folder or gs://"):
+        bucket.url_of(Path("s3://b/run"))
 
 
 def test_a_library_that_lacks_is_named(tmp_path, monkeypatch):
     def lack(url):
-        raise ImportError("no s3fs (pip install 'cloob_jax[s3]')")
+        raise ImportError("no gcsfs (pip install 'cloob_jax[gs]')")
 
     monkeypatch.setattr("cloob_jax.filesystems.open_url", lack)
-    with pytest.raises(UserError, match=r"--workdir=s3://b/r: no s3fs \(pip install"):
-        Mirror("s3://b/r", tmp_path / "here", True)
+    with pytest.raises(UserError, match=r"--workdir=gs://b/r: no gcsfs \(pip install"):
+        Mirror("gs://b/r", tmp_path / "here", True)
