@@ -24,14 +24,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from cloob_jax import retention, seals
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 from cloob_jax.state import TrainState
 
 # Old checkpoints go there in one piece: of one that is being deleted where it lies, a
 # kill would leave a part, which would look like a checkpoint.
 _REMOVED = ".removed"
 _ECHO_SECONDS = 0.2  # in which the threads of a reader that failed come to their ends
-_WRITING = "Is the disk full or read-only?"
 
 _Read = TypeVar("_Read")
 
@@ -112,6 +111,7 @@ class Checkpoints:
 
         Raises:
           UserError: this or the previous save could not be written.
+          Outage: the same, and the next try may succeed.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -126,7 +126,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(seals.describe(config, data, items)),  # type: ignore[call-arg]
         )
         # The error may be that of the save before, which went on meanwhile.
-        with self._clear_errors(f"saving failed by step {step}", _WRITING):
+        with self._clear_errors(f"saving failed by step {step}"):
             self._manager.save(step, args=args, force=True)
 
     def _clear_removed(self) -> None:
@@ -153,7 +153,7 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        with self._clear_errors("the last save could not be finished", _WRITING):
+        with self._clear_errors("the last save could not be finished"):
             self._manager.wait_until_finished()
 
     def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -223,8 +223,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _unless_damaged(self, step: int, read: Callable[[], _Read]) -> _Read:
-        # A reader that fails leaves others behind, whose ends Python would tell of in
-        # pages.
+        # A reader that fails leaves others, of whose ends Python would tell in pages.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             try:
@@ -238,15 +237,17 @@ class Checkpoints:
         raise Damaged(f"{self._directory}: step {step} is damaged: {reason}")
 
     @contextlib.contextmanager
-    def _clear_errors(self, what: str, advice: str) -> Iterator[None]:
+    def _clear_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # Orbax and its storage raise many kinds
             steps = ", ".join(map(str, self._manager.all_steps())) or "none"
-            raise UserError(
-                f"{self._directory}: {what}: {seals.line(error)}. {advice} Complete "
-                f"steps: {steps}"
-            ) from error
+            told = f"{self._directory}: {what}: {seals.line(error)}. "
+            # Orbax's time runs out, too, when a clock is set forward by half an hour.
+            if not self._is_local or isinstance(error, TimeoutError):
+                raise Outage(f"{told}Complete steps: {steps}") from error
+            asked = "Is the disk full or read-only?"
+            raise UserError(f"{told}{asked} Complete steps: {steps}") from error
 
 
 def _check_shapes(where: str, wanted: Any, found: Any) -> None:

@@ -13,7 +13,7 @@ from test_step import make_batch, tiny_config
 
 from cloob_jax import program, sharding
 from cloob_jax.checkpoint import Checkpoints, Damaged
-from cloob_jax.errors import UserError
+from cloob_jax.errors import Outage, UserError
 
 _OVERRIDES = {
     "model.name": "ViT-tiny",
@@ -104,6 +104,25 @@ def test_a_disk_without_room_is_told_before_anything_is_written(saved, monkeypat
         with pytest.raises(UserError, match=message):
             checkpoints.save(state, {}, {})
     assert sorted(p.name for p in folder.iterdir()) == ["2", "3"]
+
+
+def test_a_save_may_be_tried_again_unless_it_is_the_disk(tmp_path, monkeypatch):
+    errors = iter([TimeoutError("too long"), ValueError("full"), ValueError("503")])
+
+    def fail():
+        raise next(errors)
+
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, "wait_until_finished", fail)
+            with pytest.raises(Outage, match="too long. Complete steps: none"):
+                checkpoints.wait()
+            with pytest.raises(UserError, match="full. Is the disk full") as caught:
+                checkpoints.wait()
+            assert not isinstance(caught.value, Outage)
+            patch.setattr(checkpoints, "_is_local", False)  # a bucket
+            with pytest.raises(Outage, match="503. Complete steps: none"):
+                checkpoints.wait()
 
 
 def small_state(step):
