@@ -10,12 +10,10 @@ checkpoint as the latest. What was damaged later is found by the digests.
 """
 
 import contextlib
-import gc
 import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -23,14 +21,13 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from cloob_jax import retention, seals
+from cloob_jax import echoes, retention, seals
 from cloob_jax.errors import Outage, UserError
 from cloob_jax.state import TrainState
 
 # Old checkpoints go there in one piece: of one that is being deleted where it lies, a
 # kill would leave a part, which would look like a checkpoint.
 _REMOVED = ".removed"
-_ECHO_SECONDS = 0.2  # in which the threads of a reader that failed come to their ends
 
 _Read = TypeVar("_Read")
 
@@ -58,6 +55,7 @@ class Checkpoints:
         """
         self.scores: dict[int, float] = {}
 
+        self._stack = contextlib.ExitStack()
         self._directory = epath.Path(directory)
         self._is_local = "://" not in str(self._directory)
         if self._is_local:
@@ -74,6 +72,7 @@ class Checkpoints:
         self._clear_removed()
 
     def __enter__(self) -> "Checkpoints":
+        self._stack.enter_context(echoes.hushed())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,6 +81,7 @@ class Checkpoints:
             self.wait()
         self._manager.close()
         self._clear_removed()
+        self._stack.close()
 
     def latest_step(self) -> int | None:
         """The step of the latest complete checkpoint."""
@@ -223,17 +223,10 @@ class Checkpoints:
         self._manager.reload()
 
     def _unless_damaged(self, step: int, read: Callable[[], _Read]) -> _Read:
-        # A reader that fails leaves others, of whose ends Python would tell in pages.
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
-            try:
-                return read()
-            except Exception as error:  # Orbax and its storage raise many kinds
-                reason = seals.line(error)
-            gc.collect()
-            time.sleep(_ECHO_SECONDS)
-        finally:
-            sys.unraisablehook = hook
+            return read()
+        except Exception as error:  # Orbax and its storage raise many kinds
+            reason = seals.line(error)
         raise Damaged(f"{self._directory}: step {step} is damaged: {reason}")
 
     @contextlib.contextmanager

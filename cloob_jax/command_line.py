@@ -6,7 +6,7 @@ import errno
 import signal
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cloob_jax.errors import Outage, UserError
 
@@ -23,7 +23,18 @@ def say(message: str) -> None:
     """Prints the one line that a command ends with."""
     # Names in files may hold anything, escape sequences of terminals included.
     words = "".join(c if c.isprintable() else " " for c in message).split()
-    print(f"cloob_jax: {' '.join(words)}", file=sys.stderr, flush=True)
+    show(f"cloob_jax: {' '.join(words)}\n")
+
+
+def show(text: str, stream: Any = None) -> None:
+    """Writes to standard error, or `stream`, at once, if that is possible.
+
+    No work ends because its terminal went away, or the disk of its log is full.
+    """
+    stream = stream or sys.stderr
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def last_words(error: BaseException, stays: str) -> tuple[str, int]:

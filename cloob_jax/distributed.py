@@ -5,7 +5,6 @@ import dataclasses
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import jax
 from jax._src.clusters import ClusterEnv
 
 from cloob_jax import rendezvous
+from cloob_jax.command_line import show
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 
@@ -144,7 +144,7 @@ def _ask_cluster(
         )
     except Exception as error:  # the network, or variables that make no sense
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(f"the cluster does not tell of its processes: {reason}", file=sys.stderr)
+        show(f"the cluster does not tell of its processes: {reason}\n")
         return address, size, index, None
 
 

@@ -8,6 +8,7 @@ Several processes train together where JAX knows the cluster (Cloud TPU, GKE, SL
 Open MPI), or with --coordinator_address, --num_processes and --process_id.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -113,8 +114,9 @@ def run() -> None:
         # Python would wait for threads: of `compilation`, with which it aborts itself,
         # and of a save that failed, which may wait for one another for ever.
         if "compiling" in names or code:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.flush()
             os._exit(code)
         raise
 

@@ -238,7 +238,7 @@ class ProcessGroup:
         line, status = command_line.last_words(error, self._stays)
         if not isinstance(error, (UserError, OSError, KeyboardInterrupt)):
             # A mistake of ours, of which the one line says too little.
-            traceback.print_exception(error)
+            command_line.show("".join(traceback.format_exception(error)))
         self._tell(f"{self._names[self.index]}: {line}", status, own=line)
         return line, status
 
@@ -267,7 +267,7 @@ class ProcessGroup:
         """Ends this process with one line, whatever its other threads wait for."""
         with self._ending:  # whoever comes second waits here for the end
             if sys.stderr.isatty():
-                sys.stderr.write("\r\x1b[K")
+                command_line.show("\r\x1b[K")
             command_line.say(line)
             self._drain()
             os._exit(status)

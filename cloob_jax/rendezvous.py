@@ -4,11 +4,11 @@ import contextlib
 import json
 import queue
 import socket
-import sys
 import threading
 import time
 from typing import Any
 
+from cloob_jax.command_line import show
 from cloob_jax.errors import Outage, UserError
 
 BEAT_SECONDS = 1.0  # between two signs of life
@@ -166,7 +166,7 @@ class _Waiting:
         if now > self._tell:
             self._tell = self._end
             left = self._end - now
-            print(f"waiting for {what}, {left:.0f} s more", file=sys.stderr, flush=True)
+            show(f"waiting for {what}, {left:.0f} s more\n")
 
 
 def _open_door(address: tuple[str, int]) -> socket.socket:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cloob_jax import seals
+from cloob_jax import echoes, seals
 from cloob_jax.errors import UserError
 
 
@@ -62,12 +62,8 @@ def load(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
     step = steps[-1] if wanted is None else wanted
     source = folder.resolve() / str(step)
     try:
-        tree = ocp.PyTreeCheckpointHandler()
-        shapes = tree.metadata(source / "params").tree
-        to_numpy = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
-        )
-        item = tree.restore(source / "params", restore_args=to_numpy)
+        with echoes.hushed():
+            item = _read_weights(source / "params")
         meta = seals.read_json(source / "meta")
         has_data = (source / "data").is_dir()
         seals.check(meta, seals.read_json(source / "data") if has_data else None)
@@ -83,6 +79,13 @@ def load(path: Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
             f"{path}: step {step} holds no weights of a run with its config"
         )
     return step, config, item
+
+
+def _read_weights(folder: Path) -> dict[str, Any]:
+    tree = ocp.PyTreeCheckpointHandler()
+    shapes = tree.metadata(folder).tree
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+    return tree.restore(folder, restore_args=to_numpy)
 
 
 def run_and_step(path: Path) -> tuple[Path, int | None]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from etils import epath
 
 from cloob_jax import bucket, config_flag, sessions, user_cache, writers
-from cloob_jax.command_line import Parser, clear_errors, fail, say
+from cloob_jax.command_line import Parser, clear_errors, fail, say, show
 from cloob_jax.errors import UserError
 from cloob_jax.team import Team
 
@@ -154,7 +154,7 @@ class _Supervisor:
 
     def _show(self, index: int, line: str) -> None:
         prefix = f"[{index}] " if self._num_processes > 1 else ""
-        print(f"{prefix}{line}", file=sys.stderr, flush=True)
+        show(f"{prefix}{line}\n")
 
     def _stop(self, number: int, _: object) -> None:
         self._is_stopping = True

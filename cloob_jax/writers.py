@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cloob_jax.command_line import show
+
 
 class MetricsWriter:
     """`metrics.jsonl` (one object a line) and TensorBoard events, side by side."""
@@ -97,15 +99,14 @@ class Log:
             self._keep(text)
         if self._live:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{text[:width]}")
-            self._stream.flush()
+            show(f"\r\x1b[K{text[:width]}", self._stream)
         elif keep:
             self._show(text)
 
     def close(self) -> None:
         """Leaves the cursor on a line of its own."""
         if self._live:
-            self._stream.write("\r\x1b[K")
+            show("\r\x1b[K", self._stream)
         self._file.close()
 
     def _keep(self, text: str) -> None:
@@ -114,13 +115,12 @@ class Log:
         self._file.flush()
 
     def _show(self, text: str) -> None:
-        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
-        self._stream.flush()
+        show(("\r\x1b[K" if self._live else "") + text + "\n", self._stream)
 
 
 def warn(text: str) -> None:
     """A line on standard error, from any thread."""
-    print(f"cloob_jax: {text}", file=sys.stderr, flush=True)
+    show(f"cloob_jax: {text}\n")
 
 
 class Progress:
@@ -157,24 +157,20 @@ class Progress:
     def _state(self, what: str, text: str, seconds: float) -> None:
         if self._live:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{text[:width]}")
-            self._stream.flush()
+            show(f"\r\x1b[K{text[:width]}", self._stream)
         elif seconds >= 60 * (self._minutes.get(what, -1) + 1):
             self._minutes[what] = int(seconds // 60)
-            self._stream.write(text + "\n")
-            self._stream.flush()
+            show(text + "\n", self._stream)
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self.close()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        show(text + "\n", self._stream)
 
     def close(self) -> None:
         """Leaves the cursor at the beginning of an empty line."""
         if self._live:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            show("\r\x1b[K", self._stream)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -261,6 +261,13 @@ def test_mistakes_in_flags_are_one_line(flags, message):
     assert re.search(message, one_line(output)), output
 
 
+def test_a_full_disk_under_the_log_leaves_the_status():
+    command = [sys.executable, "-m", "cloob_jax.main", "--config=none.py"]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(command, cwd=_ROOT, stdout=full, stderr=full)
+    assert ended.returncode == 2
+
+
 def test_a_changed_config_is_refused_by_its_field(finished, data):
     workdir, _ = finished
     changed = arguments(data, workdir, **{"optim.learning_rate": 0.5})

@@ -40,7 +40,7 @@ def test_a_file_and_other_urls_are_refused(tmp_path):
         with pytest.raises(UserError, match="give a folder that can be written"):
             with held(workdir, ProcessGroup()):
                 pass
-    with pytest.raises(UserError, match="hf://bucket/run: expected a folder, gs://"):
+    with pytest.raises(UserError, match="hf://bucket/run: expected a folder or gs://"):
         with held(type(tmp_path)("hf://bucket/run"), ProcessGroup()):
             pass
 

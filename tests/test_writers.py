@@ -109,6 +109,19 @@ def test_progress_is_rewritten_on_a_terminal_and_plain_elsewhere(tmp_path, monke
     assert [row.split(" ", 2)[2] for row in kept] == ["step 2", "done"] * 2
 
 
+def test_a_terminal_that_went_away_ends_no_run(tmp_path, monkeypatch):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        log = writers.Log(tmp_path)
+        log.line("one")
+        log.progress("two", keep=True)
+        log.close()
+        writers.warn("three")
+        writers.Progress().line("four")
+    kept = (tmp_path / "log.txt").read_text().splitlines()
+    assert [row.split(" ", 2)[2] for row in kept] == ["one", "two"]
+
+
 def test_files_are_replaced_whole(tmp_path):
     path = tmp_path / "deep" / "config.json"
     writers.write_json(path, {"a": 1})
