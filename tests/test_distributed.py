@@ -254,7 +254,7 @@ def test_a_save_that_fails_in_one_process_ends_all(data, tmp_path):
     processes[1].allow_small_files_only(20_000)
     for number, process in enumerate(processes):
         code, errors = finish(process, timeout=60)  # Orbax waits for 1,200
-        said = next(text for text in errors.splitlines() if "cloob_jax: " in text)
+        [said] = last_words(errors)
         assert code == 2 and "Is the disk full" in said, errors
         assert ("process 1 (" in said) == (number == 0)
 

@@ -285,10 +285,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_saved(finished, data, tmp_p
     process.allow_small_files_only(500_000)  # the parameters take more
     code, output = finish(process)
     assert code == 2, output
-    # Orbax's threads add tracebacks of their own, which a disk that is really full, and
-    # not only this limit, is spared.
-    [line] = [line for line in output.splitlines() if line.startswith("cloob_jax: ")]
-    assert re.search("Is the disk full.*Complete steps: 15, 20", line)
+    assert re.search("Is the disk full.*Complete steps: 15, 20", one_line(output))
     code, output = run_forked(*arguments(data, workdir))
     assert code == 0 and "going on after step 20" in output
     assert_bit_identical(final_state(data, workdir), final_state(data, finished[0]))
