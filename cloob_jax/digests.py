@@ -33,6 +33,7 @@ def _sums(leaves: tuple[Array, ...]) -> UInt32[Array, " n"]:
     return jnp.stack([_sum(leaf) for leaf in leaves])
 
 
+@jax.jit  # traced once for all leaves of a shape, and moments have those of weights
 def _sum(leaf: Array) -> UInt32[Array, ""]:
     leaf = jnp.asarray(leaf)
     if leaf.dtype == jnp.bool_:
