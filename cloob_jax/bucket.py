@@ -64,6 +64,7 @@ class Mirror:
         self._copied: dict[str, tuple[int, int]] = {}
         self._identity, self._beat = secrets.token_hex(8), 0
         self._wake, self._is_ending = threading.Event(), False
+        self._is_whole = False  # in the bucket, of what is here
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> "Mirror":
@@ -87,26 +88,31 @@ class Mirror:
         with contextlib.suppress(Exception):
             if self._is_leader:
                 self._files.rm_file(f"{self._root}/{_LEASE}")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._is_whole:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def soon(self) -> None:
         """Asks for a copy now, from any thread."""
         self._wake.set()
 
     def _work(self) -> None:
-        is_told = False
-        while not self._is_ending:
+        is_told = is_ending = False
+        while not is_ending:
             self._wake.wait(_PERIOD_SECONDS)
             self._wake.clear()
+            # Asked before and not after a copy, which may have missed the last words.
+            is_ending = self._is_ending
             try:
                 self._push()
                 if self._is_leader:
                     self._write_lease()
                 is_told = False
             except Exception as error:  # each library has errors of its own
-                if not is_told:
-                    writers.warn(f"{self._url}: {_line(error)}; trying again")
+                if is_ending or not is_told:
+                    then = f"see {self._folder}" if is_ending else "trying again"
+                    writers.warn(f"{self._url}: {_line(error)}; {then}")
                 is_told = True
+        self._is_whole = not is_told
 
     def _push(self) -> None:
         """Copies what has changed."""

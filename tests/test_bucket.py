@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -55,6 +56,39 @@ def test_what_is_written_here_is_soon_there_and_comes_back(tmp_path, there):
         found = {p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file()}
         assert found == {"log.txt", "eval/4/a.json", "last"}
         assert (here / "log.txt").read_text() == "one two"
+
+
+def test_what_is_written_during_a_copy_comes_with_the_last(
+    tmp_path, there, monkeypatch
+):
+    started, released, put = threading.Event(), threading.Event(), there.put_file
+
+    def slow(here, name):
+        started.set()
+        assert released.wait(20)
+        put(here, name)
+
+    monkeypatch.setattr(there, "put_file", slow)
+    with Mirror(_URL, tmp_path / "here", True):
+        (tmp_path / "here" / "first").write_text("1")
+        assert started.wait(20)
+        (tmp_path / "here" / "last").write_text("2")
+        threading.Timer(0.5, released.set).start()
+    assert read(there, "first") == b"1" and read(there, "last") == b"2"
+
+
+def test_what_cannot_be_copied_at_the_end_stays_here(
+    tmp_path, there, monkeypatch, capsys
+):
+    def fail(here, name):
+        raise OSError("503 try later")
+
+    here = tmp_path / "here"
+    with Mirror(_URL, here, True):
+        monkeypatch.setattr(there, "put_file", fail)
+        (here / "last").write_text("2")
+    assert (here / "last").read_text() == "2"
+    assert f"{_URL}: 503 try later; see {here}" in capsys.readouterr().err
 
 
 def test_only_what_has_changed_is_copied_again(tmp_path, there, monkeypatch):
