@@ -1,5 +1,6 @@
 """The rates that `prepare check` measures, and what it makes of them."""
 
+import threading
 import time
 
 import pytest
@@ -17,13 +18,22 @@ class Slow:
 
     fingerprint, faults = "", []
 
+    def __init__(self):
+        self._lock, self._waiting = threading.Lock(), 0
+        self.most_waiting = 0
+
     def __len__(self):
         return 20
 
     def __getitem__(self, record):
         if record % 5 == 0:
             raise BadRecord("missing image")
+        with self._lock:
+            self._waiting += 1
+            self.most_waiting = max(self.most_waiting, self._waiting)
         time.sleep(0.005)
+        with self._lock:
+            self._waiting -= 1
         return picture(record), b"a caption"
 
     def name(self, record):
@@ -31,9 +41,12 @@ class Slow:
 
 
 def test_waiting_is_shared_by_threads_and_costs_no_core():
-    found = rates.measure(LoadPair(Slow(), Tokenizer(), 32), 0.2)
+    slow = Slow()
+    found = rates.measure(LoadPair(slow, Tokenizer(), 32), 0.2)
     (one, one_bytes), (eight, _) = found.reading[1], found.reading[8]
-    assert 50 < one <= 200 and 3 * one < eight <= 1600
+    # What the disk allows; how near a busy machine comes to it is not for a test.
+    assert 0 < one <= 200 and 0 < eight <= 1600
+    assert 3 < slow.most_waiting <= 8
     assert one_bytes / one == pytest.approx(len(picture(1)), rel=0.2)
     # One core could do more than wait for the disk.
     assert found.per_core > 200
