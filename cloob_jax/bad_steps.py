@@ -19,7 +19,7 @@ _WINDOW = 100  # losses that one is compared with
 # In standard deviations, were losses normally distributed around their median: 1.4826
 # times the median absolute deviation is one.
 _SPIKE = 8.0
-_LEAST_SHARE = 0.05  # of the median that a spike rises, for losses that hardly vary
+_LEAST_SHARE = 0.1  # of the median that a spike rises, for losses that hardly vary
 
 
 class BadSteps:

@@ -2,9 +2,11 @@
 
 import difflib
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
@@ -39,6 +41,8 @@ def schedule(
     Face's `get_cosine_with_hard_restarts_schedule_with_warmup`). The parts need not be
     whole numbers of steps. From `total_steps` on the two cosines are 0.
 
+    The rates are float32: of a `jax.Array` one, of all else an array of NumPy's.
+
     Raises:
       UserError: if the name is unknown or a number out of its range.
     """
@@ -65,18 +69,22 @@ def schedule(
             "must be less than 2^31; use fewer cycles"
         )
 
-    def learning_rate_at(step: ArrayLike) -> Float[Array, "..."]:
-        step = jnp.asarray(step, jnp.int32)
-        warmup = step / max(warmup_steps, 1)
-        done = jnp.clip(step - warmup_steps, 0, decay_steps)
+    def learning_rate_at(step: ArrayLike) -> Float[Array | np.ndarray, "..."]:
+        # What the host asks for the host computes: a device answers behind the step
+        # that it is at, and the host would wait for it.
+        xp: Any = jnp if isinstance(step, jax.Array) else np
+        taken = xp.asarray(step, xp.int32)
+        warmup = taken / max(warmup_steps, 1)
+        done = xp.clip(taken - warmup_steps, 0, decay_steps)
         if name == "constant":
-            factor = jnp.ones((), jnp.float32)
+            factor = xp.ones((), xp.float32)
         else:
             # In integers: rounding would move a restart by a step.
             phase = (done * num_cycles) % decay_steps / decay_steps
-            factor = (1 + jnp.cos(jnp.pi * phase)) / 2
-            factor = jnp.where(done == decay_steps, 0.0, factor)
-        return learning_rate * jnp.where(step < warmup_steps, warmup, factor)
+            factor = (1 + xp.cos(xp.pi * phase)) / 2
+            factor = xp.where(done == decay_steps, 0.0, factor)
+        factor = xp.where(taken < warmup_steps, warmup, factor)
+        return xp.asarray(learning_rate * factor, xp.float32)
 
     return learning_rate_at
 

@@ -46,6 +46,9 @@ def test_schedule_is_the_formula_at_every_step(name, warmup, total, cycles):
     ]
     actual = jax.jit(schedule)(jnp.asarray(steps))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=3e-4 * 3e-7)
+    on_host = schedule(np.array(steps))
+    assert isinstance(on_host, np.ndarray) and on_host.dtype == actual.dtype
+    np.testing.assert_allclose(on_host, expected, rtol=1e-6, atol=3e-4 * 1e-7)
     assert schedule(warmup) == np.float32(3e-4)
 
 

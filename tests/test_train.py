@@ -6,19 +6,35 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from test_step import few_words
 from test_tokenizer_file import write
 
-from cloob_jax import train, writers
+from cloob_jax import step_log, train, writers
 from cloob_jax.data import shapes
 from cloob_jax.errors import UserError
 from cloob_jax.process_group import ProcessGroup
 from cloob_jax.run import Run
 
 pytestmark = pytest.mark.usefixtures("two_devices")
+
+
+@pytest.fixture(autouse=True)
+def _waits_for_the_step_before_only(monkeypatch):
+    """What is told of a step asks no device for anything but its metrics.
+
+    It would answer behind the step that it is at by then, and lie idle after it.
+    """
+    settle = step_log.settle
+
+    def guarded(*arguments):
+        with jax.transfer_guard("disallow"):
+            settle(*arguments)
+
+    monkeypatch.setattr(step_log, "settle", guarded)
 
 
 @pytest.fixture(scope="module")
