@@ -1,11 +1,16 @@
 """Eight CPU devices, no silent rank promotion, a cache to share, the longest first."""
 
 import functools
+import gc
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# Tracing makes many objects and few cycles, for which Python looks after every 700: a
+# twentieth of the time.
+gc.set_threshold(20_000, 10, 10)
 
 _CACHE = Path(tempfile.gettempdir()) / f"cloob-jax-tests-{os.getuid()}"
 

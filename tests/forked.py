@@ -5,6 +5,7 @@ like any others: they find their devices, meet, are sent signals and killed for 
 """
 
 import atexit
+import gc
 import importlib
 import multiprocessing
 import os
@@ -83,6 +84,7 @@ def _run(flags, num_devices, environment, command, folder, path):
     # A daemon may have no children, which draw and index.
     multiprocessing.current_process()._config["daemon"] = False
     os.environ.update(environment)
+    gc.set_threshold(20_000, 10, 10)  # as in conftest
     import jax
 
     for name, value in (SETTINGS | {"jax_num_cpu_devices": num_devices}).items():
