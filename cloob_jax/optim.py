@@ -74,16 +74,14 @@ def schedule(
         # that it is at, and the host would wait for it.
         xp: Any = jnp if isinstance(step, jax.Array) else np
         taken = xp.asarray(step, xp.int32)
-        warmup = taken / max(warmup_steps, 1)
-        done = xp.clip(taken - warmup_steps, 0, decay_steps)
-        if name == "constant":
-            factor = xp.ones((), xp.float32)
-        else:
+        factor: Any = 1.0
+        if name != "constant":
+            done = xp.clip(taken - warmup_steps, 0, decay_steps)
             # In integers: rounding would move a restart by a step.
             phase = (done * num_cycles) % decay_steps / decay_steps
             factor = (1 + xp.cos(xp.pi * phase)) / 2
             factor = xp.where(done == decay_steps, 0.0, factor)
-        factor = xp.where(taken < warmup_steps, warmup, factor)
+        factor = xp.where(taken < warmup_steps, taken / max(warmup_steps, 1), factor)
         return xp.asarray(learning_rate * factor, xp.float32)
 
     return learning_rate_at
