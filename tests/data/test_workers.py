@@ -48,7 +48,7 @@ def main():
         examples_seen=0,
         seed=0,
         num_workers=num_workers,
-        stall_seconds=5,
+        stall_seconds=12,
         end=ProcessGroup(stays="what was saved stays").end,
     )
     try:
@@ -131,7 +131,7 @@ def segments(trainer):
 
 
 def wait_until_gone(workers, trainer):
-    wait_for(lambda: not any(map(is_alive, workers)) and not segments(trainer), 10)
+    wait_for(lambda: not any(map(is_alive, workers)) and not segments(trainer), 30)
 
 
 def test_a_trainer_that_is_killed_leaves_nothing(start):
@@ -149,8 +149,8 @@ def test_a_worker_that_is_lost_ends_the_run_by_its_name(start):
     deeds = {
         "killed": (2, "was killed by SIGKILL, as happens where memory runs out"),
         "exited": (1, "ended with exit status 3"),
-        "stopped": (1, "has brought no example for 5 seconds"),
-        "alone": (0, "reading config.data.train has brought no example for 5 seconds"),
+        "stopped": (1, "has brought no example for 12 seconds"),
+        "alone": (0, "reading config.data.train has brought no example for 12 seconds"),
     }
     trainers = {name: start(name, count) for name, (count, _) in deeds.items()}
     workers = {}
@@ -164,7 +164,7 @@ def test_a_worker_that_is_lost_ends_the_run_by_its_name(start):
         else:
             (folder / ("exit" if name == "exited" else "hang")).touch()
     for name, (trainer, _) in trainers.items():
-        _, errors = trainer.communicate(timeout=40)
+        _, errors = trainer.communicate(timeout=60)
         assert trainer.returncode == 1
         count, what = deeds[name]
         who = ""
