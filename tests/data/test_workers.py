@@ -48,7 +48,7 @@ def main():
         examples_seen=0,
         seed=0,
         num_workers=num_workers,
-        stall_seconds=12,
+        stall_seconds=5,
         end=ProcessGroup(stays="what was saved stays").end,
     )
     try:
@@ -149,8 +149,8 @@ def test_a_worker_that_is_lost_ends_the_run_by_its_name(start):
     deeds = {
         "killed": (2, "was killed by SIGKILL, as happens where memory runs out"),
         "exited": (1, "ended with exit status 3"),
-        "stopped": (1, "has brought no example for 12 seconds"),
-        "alone": (0, "reading config.data.train has brought no example for 12 seconds"),
+        "stopped": (1, "has brought no example for 5 seconds"),
+        "alone": (0, "reading config.data.train has brought no example for 5 seconds"),
     }
     trainers = {name: start(name, count) for name, (count, _) in deeds.items()}
     workers = {}
